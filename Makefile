@@ -1,0 +1,48 @@
+# Everything that a user or CI calls. `make demo` and `make test` set up their own environment in .venv.
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO_RUN := runs/demo
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help demo test test-all lint format types clean train-demo-model chromium
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	HF_HUB_OFFLINE= $(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## trace 2,000 prompts through the embedded model with 2 Ray actors and show what was found
+	$(RUN)/tracer run configs/demo.yaml --out $(abspath $(DEMO_RUN))
+
+test: $(INSTALLED) lint types  ## lint, types and the tests that CI runs
+	$(RUN)/python -m pytest -q
+
+test-all: $(INSTALLED) lint types chromium  ## the same, the slow ones and those that need Chromium
+	$(RUN)/python -m pytest -q -m "not gpu"
+
+lint: $(INSTALLED)  ## ruff
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+format: $(INSTALLED)  ## let ruff rewrite
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+types: $(INSTALLED)  ## mypy
+	$(RUN)/mypy
+
+chromium:  ## the browser that the page tests drive
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+
+train-demo-model: $(INSTALLED)  ## retrain the embedded model and its transcoders from the seed (about 25 minutes)
+	$(RUN)/python jobs/train_demo_model.py --out $(abspath runs/demo-model) --seed 0
+
+clean:  ## remove the environment and local runs
+	rm -rf $(VENV) runs

@@ -1,0 +1,11 @@
+"""Job: tables, labels and page from committed shards. `ray job submit -- python jobs/aggregate.py /abs/run`.
+
+Takes the arguments of `tracer aggregate`.
+"""
+
+import sys
+
+from tracer.cli import main
+
+if __name__ == "__main__":
+    main(["aggregate", *sys.argv[1:]])

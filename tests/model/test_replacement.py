@@ -1,0 +1,135 @@
+"""The base of trust: the bridge computes what plain transformers does, replacement plus error changes nothing, no hook stays."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tracer.attribution.prepared import prepare
+from tracer.errors import ModelError
+from tracer.model.references import content_hash, resolve
+from tracer.model.replacement import ReplacementModel
+
+PROMPT = "w3 w14 w15 w9 w26 w5"
+DEMO_PROMPT = "the capital of the state containing Dallas is"
+
+
+def plain_logits(checkpoint: Path, token_ids: torch.Tensor) -> torch.Tensor:
+    plain = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
+    with torch.no_grad():
+        return plain(token_ids[None]).logits[0]
+
+
+def test_logits_equal_plain_transformers(random_model: ReplacementModel, random_checkpoint: Path) -> None:
+    token_ids = random_model.tokenize(PROMPT)
+    expected = plain_logits(random_checkpoint, token_ids)
+    torch.testing.assert_close(random_model.forward(token_ids).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_logits_of_the_demo_model_equal_plain_transformers(demo_model: ReplacementModel) -> None:
+    token_ids = demo_model.tokenize(DEMO_PROMPT)
+    expected = plain_logits(resolve("package:tracer/model/demo/files/language_model"), token_ids)
+    torch.testing.assert_close(demo_model.forward(token_ids).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def loss_activations_and_gradient(model: ReplacementModel, token_ids: torch.Tensor, *, replaced: bool) -> tuple[Any, ...]:
+    """Loss, every cached activation and the gradient at the embedding, bare or with features plus error as MLP outputs."""
+    prepared = prepare(model, token_ids)
+    cache: dict[str, torch.Tensor] = {}
+    leaf = prepared.forward.embedding.clone().requires_grad_(True)
+    dense: list[torch.Tensor] = []
+
+    def put_embedding(value: torch.Tensor, hook: Any) -> torch.Tensor:
+        return leaf.reshape(value.shape)
+
+    def encode(value: torch.Tensor, hook: Any) -> None:
+        dense.append(model.transcoders.layers[len(dense)].encode(value[0]))
+
+    def replace(output: torch.Tensor, hook: Any) -> torch.Tensor:
+        decoded = model.transcoders.decode(dense, len(dense) - 1)
+        # The error term is left attached, so that the sum has the gradient of the bare MLP.
+        error = output[0] - decoded
+        return (decoded + error)[None]
+
+    def keep(value: torch.Tensor, hook: Any) -> None:
+        cache[hook.name] = value.detach()
+
+    hooks = [("embed.hook_out", put_embedding)]
+    for layer in range(model.n_layers):
+        if replaced:
+            hooks += [(f"blocks.{layer}.mlp.hook_in", encode), (f"blocks.{layer}.mlp.hook_out", replace)]
+        hooks.append((f"blocks.{layer}.hook_out", keep))
+    with torch.enable_grad(), model.hooks(hooks) as bridge:
+        logits = bridge(token_ids[None])[0]
+        loss = torch.nn.functional.cross_entropy(logits[:-1], token_ids[1:])
+        (gradient,) = torch.autograd.grad(loss, leaf)
+    return loss.detach(), cache, gradient
+
+
+def test_replacement_plus_error_leaves_loss_activations_and_gradients(random_model: ReplacementModel) -> None:
+    token_ids = random_model.tokenize(PROMPT)
+    bare_loss, bare_cache, bare_gradient = loss_activations_and_gradient(random_model, token_ids, replaced=False)
+    loss, cache, gradient = loss_activations_and_gradient(random_model, token_ids, replaced=True)
+    torch.testing.assert_close(loss, bare_loss, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(gradient, bare_gradient, atol=1e-5, rtol=1e-4)
+    for name, value in bare_cache.items():
+        torch.testing.assert_close(cache[name], value, atol=1e-4, rtol=1e-4)
+
+
+def hook_count(model: ReplacementModel) -> int:
+    return sum(len(point._forward_hooks) + len(point.fwd_hooks) for point in model.bridge.hook_dict.values())
+
+
+def test_after_the_with_no_hook_stays_and_outputs_are_bit_equal(random_model: ReplacementModel) -> None:
+    token_ids = random_model.tokenize(PROMPT)
+    with torch.no_grad():
+        before = random_model.bridge(token_ids[None])
+    assert hook_count(random_model) == 0
+    random_model.replaced_logits(token_ids)
+    with pytest.raises(RuntimeError, match="on purpose"), random_model.hooks([("embed.hook_out", lambda value, hook: value * 2)]):
+        assert hook_count(random_model) > 0
+        raise RuntimeError("on purpose")
+    assert hook_count(random_model) == 0
+    with torch.no_grad():
+        assert torch.equal(random_model.bridge(token_ids[None]), before)
+
+
+def test_hooks_borrowed_inside_another_with_go_alone(random_model: ReplacementModel) -> None:
+    def keep(value: torch.Tensor, hook: Any) -> None:
+        return None
+
+    with random_model.hooks([("embed.hook_out", keep)]):
+        outer = hook_count(random_model)
+        with random_model.hooks([("embed.hook_out", keep)]):
+            assert hook_count(random_model) == 2 * outer
+        assert hook_count(random_model) == outer
+
+
+def test_activations_are_those_of_the_encoder(demo_model: ReplacementModel) -> None:
+    forward = demo_model.forward(demo_model.tokenize(DEMO_PROMPT))
+    for layer, active in enumerate(demo_model.get_activations(DEMO_PROMPT)):
+        dense = demo_model.transcoders.layers[layer].encode(forward.reads[layer])
+        assert torch.equal(dense[active.pos, active.feature], active.value)
+        assert len(active.value) == int((dense[1:] != 0).sum())
+
+
+def test_content_hash_sees_names_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    first = content_hash(tmp_path)
+    (tmp_path / ".hidden").write_bytes(b"2")
+    assert content_hash(tmp_path) == first
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert content_hash(tmp_path) != first
+
+
+@pytest.mark.parametrize("reference", ["/no/such/folder", "./missing", "package:tracer/no/such", "package:no_such_package/x"])
+def test_references_that_lead_nowhere_are_refused(reference: str) -> None:
+    with pytest.raises(ModelError, match="no such folder"):
+        resolve(reference)
+
+
+def test_a_hub_name_offline_is_refused_with_a_clear_error() -> None:
+    with pytest.raises(ModelError, match="neither a local folder nor a repository"):
+        resolve("no-such-org/no-such-repo")

@@ -1,0 +1,142 @@
+"""Which paths may become a run, one driver at a time, and nothing left behind by an early error."""
+
+import json
+import os
+
+import pytest
+
+from tracer.errors import ArtifactError, RunError
+from tracer.run.folder import RunFolder, check_out, claimed, existing, read_json, write_json
+
+
+def test_a_relative_path_is_resolved_outside_of_a_job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert check_out("runs/demo") == tmp_path / "runs" / "demo"
+
+
+@pytest.mark.parametrize("variable", ["RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR"])
+def test_a_relative_path_is_refused_inside_a_ray_job(variable, tmp_path, monkeypatch):
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(RunError, match="relative path inside a Ray job"):
+        check_out("runs/demo")
+    assert check_out(tmp_path / "demo") == tmp_path / "demo"
+
+
+def test_a_relative_path_is_refused_in_the_working_folder_of_a_ray_session(tmp_path, monkeypatch):
+    folder = tmp_path / "working_dir_files" / "_ray_pkg_0123"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    with pytest.raises(RunError, match="relative path inside a Ray job"):
+        check_out("demo")
+
+
+def test_a_path_that_cannot_be_a_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is a file"):
+        check_out(tmp_path / "file" / "run")
+    with pytest.raises(RunError, match="a URI"):
+        check_out("s3://bucket/run")
+    with pytest.raises(RunError, match="none given"):
+        check_out(None)
+
+
+def test_a_place_that_cannot_be_written_is_refused_with_one_message():
+    # not even root can make a folder there
+    with pytest.raises(RunError, match="expected a writable place"), claimed(check_out("/proc/tracer-run")):
+        pass
+
+
+def test_an_unwritable_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(RunError, match="cannot be written"):
+        check_out(tmp_path / "run")
+
+
+def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"other things in it \(thesis.txt\)"), claimed(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def fail_in(root, *files):
+    with claimed(root):
+        for file in files:
+            (root / file).parent.mkdir(exist_ok=True)
+            (root / file).write_text("{}")
+        raise KeyError
+
+
+def test_an_error_before_run_json_leaves_nothing_behind(tmp_path):
+    with pytest.raises(KeyError):
+        fail_in(tmp_path / "deep" / "run", "corpus/prompts-00000.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_before_run_json_empties_a_folder_that_was_there(tmp_path):
+    with pytest.raises(KeyError):
+        fail_in(tmp_path, "corpus.partial/prompts-00000.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_after_run_json_leaves_the_run(tmp_path):
+    with pytest.raises(KeyError):
+        fail_in(tmp_path / "run", "run.json")
+    assert existing(tmp_path / "run").record.is_file()
+
+
+def test_what_a_driver_that_died_early_left_is_taken_over(tmp_path):
+    (tmp_path / "corpus.partial").mkdir()
+    (tmp_path / ".run.json.123.tmp").write_text("{")
+    with claimed(tmp_path) as (folder, _):
+        write_json(folder.record, {})
+
+
+def test_a_second_driver_is_refused_and_told_who_holds_the_lock(tmp_path):
+    with claimed(tmp_path / "run") as (folder, _):
+        write_json(folder.record, {})
+        with (
+            pytest.raises(RunError, match=rf"\.lock: found another driver of this run: process {os.getpid()}"),
+            claimed(folder.root),
+        ):
+            pass
+    with claimed(tmp_path / "run"):
+        pass
+
+
+def test_driver_sessions_are_counted_over_restarts(tmp_path):
+    sessions = []
+    for _ in range(12):
+        with claimed(tmp_path / "run") as (folder, session):
+            write_json(folder.record, {})
+            sessions.append(session)
+    assert sessions == list(range(12))
+
+
+def test_a_folder_without_run_json_is_no_run(tmp_path):
+    with pytest.raises(ArtifactError, match=r"no run\.json"):
+        existing(tmp_path)
+
+
+def test_json_is_replaced_as_a_whole_and_damage_is_refused(tmp_path):
+    path = tmp_path / "data.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": "ä"})
+    assert read_json(path) == {"a": "ä"} == json.loads(path.read_bytes())
+    assert [path.name for path in tmp_path.iterdir()] == ["data.json"]
+    path.write_text('{"a": ')
+    with pytest.raises(ArtifactError):
+        read_json(path)
+
+
+def test_paths_lie_under_the_root(tmp_path):
+    folder = RunFolder(tmp_path)
+    paths = [
+        folder.record,
+        folder.receipts,
+        folder.quarantine,
+        folder.aggregates,
+        folder.database,
+        *folder.unfinished(),
+    ]
+    assert all(path.parent == tmp_path for path in paths)

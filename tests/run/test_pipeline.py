@@ -1,0 +1,150 @@
+"""The stages in one process: whole runs, resumes, and shards that fail."""
+
+import io
+from functools import partial
+
+import pytest
+from rich.console import Console
+
+from tests.run.tiny_worker import MODEL, TinyWorker, begin_tiny_run, faulty, record_of
+from tracer.errors import RunError
+from tracer.run import pipeline
+from tracer.tables.database import query
+from tracer.tables.equality import compare_tables
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def finish(root, config, make_worker=TinyWorker, console=None):
+    return pipeline.run(config, root, inline=True, console=console or quiet(), make_worker=make_worker)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(root, begin_tiny_run(root))
+    return root / "results.duckdb"
+
+
+def test_a_run_ends_with_tables_labels_and_a_page(undisturbed):
+    root = undisturbed.parent
+    assert query(undisturbed, "SELECT count(*) AS n FROM graphs")["n"].item() == 24
+    assert query(undisturbed, "SELECT count(*) AS n FROM labels")["n"].item() > 0
+    assert "</html>" in (root / "page.html").read_text()
+    run = query(undisturbed, "SELECT * FROM runs").row(0, named=True)
+    assert (run["run_id"], run["n_prompts"], run["model_hash"]) == ("run", 24, "aa")
+    assert run["seconds"] > 0
+
+
+def test_running_a_finished_run_again_makes_no_worker_and_changes_no_file(tmp_path):
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+    first = finish(root, config)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file() and path.name != ".lock"}
+    again = finish(root, config, make_worker=lambda config: pytest.fail("a worker was made"))
+    after = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == before
+    assert again == first
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_equal_to_an_undisturbed_one(tmp_path, undisturbed):
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+
+    class Stopped(TinyWorker):
+        def trace(self, prompts, shard_id, attempt):
+            if prompts[0].metadata["number"] == 12:
+                raise KeyboardInterrupt
+            return super().trace(prompts, shard_id, attempt)
+
+    with pytest.raises(KeyboardInterrupt):
+        finish(root, config, make_worker=Stopped)
+    assert len(list((root / "shards").iterdir())) == 2
+    seconds = record_of(root).seconds
+    result = finish(root, config)
+    assert (result.n_traced, result.n_graphs, result.n_shards_given_up) == (24, 24, 0)
+    assert compare_tables(undisturbed, result.database) == []
+    assert record_of(root).seconds > seconds > 0
+
+
+def test_a_shard_that_fails_once_is_tried_again_and_the_tables_are_equal(tmp_path, undisturbed):
+    root, console = tmp_path / "run", quiet()
+    result = finish(root, begin_tiny_run(root), faulty("raise", tmp_path / "fault", number=7), console)
+    assert compare_tables(undisturbed, result.database) == []
+    assert "attempt 0: ValueError: made to fail (trying again)" in console.file.getvalue()
+
+
+def test_a_shard_that_always_fails_becomes_a_row_of_failures_and_the_next_driver_tries_it_again(tmp_path, undisturbed):
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+    result = finish(root, config, faulty("raise", tmp_path / "fault", number=7, n_times=99))
+    assert (result.n_graphs, result.n_failures, result.n_shards_given_up) == (18, 1, 1)
+    (failure,) = query(result.database, "SELECT * FROM failures").to_dicts()
+    assert (failure["stage"], failure["error_class"], failure["attempts"]) == ("trace", "ValueError", 3)
+    assert failure["message"] == "all 6 prompts of the shard: made to fail"
+    result = finish(root, config)
+    assert (result.n_graphs, result.n_failures, result.n_shards_given_up) == (24, 0, 0)
+    assert compare_tables(undisturbed, result.database) == []
+
+
+def test_a_run_in_which_nothing_works_stops_early(tmp_path):
+    root = tmp_path / "run"
+
+    def broken(config):
+        worker = TinyWorker(config)
+        worker.trace = lambda prompts, shard_id, attempt: {}
+        return worker
+
+    with pytest.raises(RunError, match="the first 3 shards failed 3 times each"):
+        finish(root, begin_tiny_run(root, n_prompts=60), broken)
+
+
+def test_a_changed_model_is_refused_when_a_run_goes_on(tmp_path):
+    root = tmp_path / "run"
+    with pytest.raises(RunError, match="model_hash cc; expected model_hash aa"):
+        finish(root, begin_tiny_run(root), partial(TinyWorker, model=MODEL | {"model_hash": "cc"}))
+
+
+def test_the_stages_alone_end_equal_to_a_run(tmp_path, undisturbed):
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+    pipeline.trace(config, root, inline=True, console=quiet(), make_worker=TinyWorker)
+    assert not (root / "results.duckdb").exists()
+    pipeline.aggregate_run(root, inline=True, console=quiet(), make_worker=TinyWorker)
+    pipeline.label_run(root, console=quiet())
+    assert compare_tables(undisturbed, root / "results.duckdb") == []
+
+
+def test_promoted_tokens_are_kept_so_that_a_second_aggregation_needs_no_worker(tmp_path, undisturbed):
+    root = tmp_path / "run"
+    finish(root, begin_tiny_run(root))
+    (root / "results.duckdb").unlink()
+    pipeline.aggregate_run(
+        root, inline=True, console=quiet(), make_worker=lambda config: pytest.fail("a worker was made")
+    )
+    assert compare_tables(undisturbed, root / "results.duckdb") == []
+
+
+def test_a_run_without_an_out_folder_is_refused(tmp_path):
+    with pytest.raises(RunError, match="Name a folder"):
+        finish(None, begin_tiny_run(tmp_path / "run"))
+
+
+def test_rows_that_gave_no_prompt_are_rows_of_failures(tmp_path):
+    import json
+    from pathlib import Path
+
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+    plain = json.loads((root / "run.json").read_text())
+    plain["corpus"]["failures"] = [
+        {"item_id": "row-9", "error_class": "DataError", "message": "too long", "text": "the the"}
+    ]
+    (root / "run.json").write_text(json.dumps(plain))
+    result = finish(root, config)
+    failures = query(result.database, "SELECT stage, item_id, text, attempts FROM failures").rows()
+    assert failures == [("corpus", "row-9", "the the", 1)]
+    assert result.n_failures == 1
+    assert Path(config.corpus.source).exists()

@@ -1,0 +1,1 @@
+"""Aggregation: the parts of every shard become the tables of one results file, one file per question."""

@@ -1,0 +1,1 @@
+"""From a replacement model and a prompt to an attribution graph."""

@@ -1,0 +1,174 @@
+"""The settings of a run: YAML in, a checked `RunConfig` out, and the fingerprint of those settings that affect results."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tracer.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NOT_IN_RESULTS: dict[str, Any] = {"affects_results": False}
+"""Marks a setting that changes where or how fast, never what."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused, values are fixed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Settings):
+    """Which model, with which transcoders, on what."""
+
+    checkpoint: str = Field(description="local folder, `package:NAME/path`, or hub name of a Hugging Face checkpoint")
+    transcoders: str = Field(description="local folder or `package:NAME/path` of a circuit-tracer transcoder set")
+    device: str = Field("auto", description="auto (CUDA if present), cpu or cuda", json_schema_extra=NOT_IN_RESULTS)
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the model and the engine")
+    trust_remote_code: bool = Field(False, description="whether a repository may run code of its own")
+
+
+class CorpusConfig(Settings):
+    """Where the prompts come from and which of them are used."""
+
+    source: str = Field(description="`tasks:NAME`, a .jsonl / .parquet / .csv / .txt file, or a datasets folder or hub name")
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of a `tasks:` generator")
+    dataset_config: str | None = Field(None, description="configuration name of a datasets source")
+    dataset_split: str = Field("train", description="split of a datasets source")
+    streaming: bool = Field(False, description="read a datasets source as a stream")
+    text_column: str = Field("text", description="column that holds the prompt")
+    metadata_columns: list[str] | None = Field(None, description="columns kept beside the text; none given: all")
+    limit: int | None = Field(None, ge=1, description="use at most this many prompts, in source order")
+    sample: Share | None = Field(None, description="keep this share of the prompts, chosen by hash")
+    sample_seed: int = Field(0, description="seed of that hash")
+    max_tokens: int | None = Field(None, ge=2, description="longest prompt, tokens; none given: the model's context")
+    truncate: Literal["no", "left", "right"] = Field("no", description="which end of a longer prompt is cut; no: it fails")
+    keep_duplicates: bool = Field(False, description="trace identical prompts as often as they occur")
+
+
+class AttributionConfig(Settings):
+    """What is attributed and how exactly."""
+
+    max_n_logits: int = Field(10, ge=1, description="at most this many logit targets")
+    desired_logit_prob: Share = Field(0.95, description="probability mass that the logit targets reach")
+    max_feature_nodes: int | None = Field(None, ge=1, description="hard cap on computed feature rows, most influential first")
+    coverage: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.95, description="share of logit weight whose influence is followed; 1.0 computes every row"
+    )
+    batch_size: int | None = Field(
+        None, ge=1, description="rows computed at once; none given: chosen from the memory budget", json_schema_extra=NOT_IN_RESULTS
+    )
+    memory_budget_bytes: int = Field(
+        2 * 1024**3, ge=2**20, description="working memory of the engine, bytes", json_schema_extra=NOT_IN_RESULTS
+    )
+
+
+class PruningConfig(Settings):
+    """How much of a graph is kept."""
+
+    node_threshold: Share = Field(0.8, description="cumulative influence up to which nodes are kept")
+    edge_threshold: Share = Field(0.98, description="cumulative edge score up to which edges are kept")
+
+
+class AggregateConfig(Settings):
+    """What is counted over the corpus."""
+
+    min_support: int = Field(5, ge=1, description="fewest graphs that a feature pair or edge must share")
+    stratify_by: str | None = Field(None, description="metadata column within which the co-occurrence null is taken")
+    n_examples: int = Field(25, ge=1, description="max-activating windows kept per feature")
+    n_promoted_tokens: int = Field(20, ge=1, description="promoted and suppressed tokens kept per feature")
+
+
+class RunnerConfig(Settings):
+    """How the work is spread; nothing here changes a result."""
+
+    out: str | None = Field(None, description="run folder; the command line's --out wins", json_schema_extra=NOT_IN_RESULTS)
+    n_actors: int = Field(2, ge=1, description="Ray actors, each holding the model", json_schema_extra=NOT_IN_RESULTS)
+    cpus_per_actor: float = Field(1.0, gt=0, description="CPU cores reserved per actor", json_schema_extra=NOT_IN_RESULTS)
+    gpus_per_actor: float = Field(0.0, ge=0, description="GPUs reserved per actor; may be a fraction", json_schema_extra=NOT_IN_RESULTS)
+    n_threads: int = Field(1, ge=1, description="CPU threads per actor; fixed, because sums round by it")
+    shard_size: int = Field(64, ge=1, description="prompts per shard, the unit of commit and retry")
+    max_attempts: int = Field(3, ge=1, description="tries per shard before quarantine", json_schema_extra=NOT_IN_RESULTS)
+    max_load_failures: int = Field(3, ge=1, description="failed actor starts before giving up", json_schema_extra=NOT_IN_RESULTS)
+
+
+class RunConfig(Settings):
+    """Everything that a run needs to know."""
+
+    model: ModelConfig = Field(description="model and transcoders")
+    corpus: CorpusConfig = Field(description="prompts")
+    attribution: AttributionConfig = Field(default_factory=AttributionConfig, description="attribution")
+    pruning: PruningConfig = Field(default_factory=PruningConfig, description="pruning")
+    aggregate: AggregateConfig = Field(default_factory=AggregateConfig, description="aggregation")
+    runner: RunnerConfig = Field(default_factory=RunnerConfig, description="execution")
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that affect results, as plain data."""
+        return _result_settings(self)
+
+    def fingerprint(self) -> str:
+        """Hash of `result_settings`: two configurations with the same one give equal tables."""
+        canonical = json.dumps(self.result_settings(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _result_settings(settings: BaseModel) -> dict[str, Any]:
+    kept = {}
+    for name, field in type(settings).model_fields.items():
+        if field.json_schema_extra == NOT_IN_RESULTS:
+            continue
+        value = getattr(settings, name)
+        kept[name] = _result_settings(value) if isinstance(value, BaseModel) else value
+    return kept
+
+
+def load_config(path: Path | str) -> RunConfig:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: the file is absent, is not YAML, or a setting is unknown or of the wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(str(path), found="no such file", expected="a YAML configuration", to_do="Check the path.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = " ".join(str(error).split())
+        raise ConfigError(str(path), found=found, expected="valid YAML", to_do="Mend the file.") from error
+    if not isinstance(settings, dict):
+        found = type(settings).__name__
+        raise ConfigError(str(path), found=found, expected="a mapping of settings", to_do="See configs/demo.yaml.")
+    return parse_config(settings, where=str(path))
+
+
+def parse_config(settings: dict[str, Any], where: str = "configuration") -> RunConfig:
+    """Check plain data against `RunConfig`.
+
+    Raises:
+        ConfigError: a setting is unknown, missing or of the wrong type; names the first such setting.
+    """
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        raise _as_config_error(error, where) from error
+
+
+def _as_config_error(error: ValidationError, where: str) -> ConfigError:
+    first, n_more = error.errors()[0], error.error_count() - 1
+    setting = ".".join(str(part) for part in first["loc"])
+    more = f" {n_more} more setting(s) are wrong too." if n_more else ""
+    if first["type"] == "extra_forbidden":
+        section: type[BaseModel] = RunConfig
+        for part in first["loc"][:-1]:
+            annotation = section.model_fields[str(part)].annotation
+            section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else section
+        known = ", ".join(section.model_fields)
+        return ConfigError(
+            f"{where}, {setting}", found="an unknown setting", expected=f"one of: {known}", to_do=f"Remove or rename it.{more}"
+        )
+    found = "nothing" if first["type"] == "missing" else repr(first["input"])
+    return ConfigError(f"{where}, {setting}", found=found, expected=first["msg"].lower(), to_do=f"Mend the setting.{more}")

@@ -1,0 +1,1 @@
+"""What features fire on: counts, histograms and top windows over all activations, before any pruning."""

@@ -1,0 +1,57 @@
+"""What an edit is: a feature at one or more positions set to a value, or to a multiple of what it was."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tracer.errors import ConfigError
+from tracer.model.transcoders import TranscoderSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """Sets a feature's activation: to `value`, or to `scale` times its activation in the unedited prompt.
+
+    `pos` is a position (negative ones count from the end), a slice, or a list of positions.
+    """
+
+    layer: int
+    pos: int | slice | Sequence[int]
+    feature: int
+    value: float | None = None
+    scale: float | None = None
+
+    def positions(self, n_pos: int) -> list[int]:
+        """The positions meant, in a prompt of `n_pos` tokens.
+
+        Raises:
+            ConfigError: a position is outside the prompt.
+        """
+        if isinstance(self.pos, slice):
+            return list(range(n_pos))[self.pos]
+        wanted = [self.pos] if isinstance(self.pos, int) else list(self.pos)
+        for pos in wanted:
+            if not -n_pos <= pos < n_pos:
+                raise ConfigError(
+                    "edit", found=f"position {pos}", expected=f"a position of a prompt of {n_pos} tokens", to_do="Mend it."
+                )
+        return [pos % n_pos for pos in wanted]
+
+
+def check_edits(edits: Sequence[Edit], transcoders: TranscoderSet) -> None:
+    """Refuse edits that name no feature, or not exactly one of value and scale.
+
+    Raises:
+        ConfigError: naming the edit.
+    """
+    for edit in edits:
+        if (edit.value is None) == (edit.scale is None):
+            raise ConfigError(
+                f"{edit}", found="both or neither of value and scale", expected="exactly one of them", to_do="Mend it."
+            )
+        if not 0 <= edit.layer < transcoders.n_layers or not 0 <= edit.feature < transcoders.n_features[edit.layer]:
+            raise ConfigError(
+                f"{edit}",
+                found=f"layer {edit.layer}, feature {edit.feature}",
+                expected=f"one of {transcoders.n_layers} layers with {max(transcoders.n_features)} features",
+                to_do="Mend it.",
+            )

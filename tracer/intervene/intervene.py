@@ -1,0 +1,137 @@
+"""Runs a prompt with feature edits.
+
+What an edit adds to an MLP output is the difference of decoded features, so the reconstruction error stays; a cross-layer feature's
+difference is added at every layer it writes. Three settings: *direct effects only* (attention patterns, norm scales and MLP outputs stay as
+in the unedited prompt, so the effect is linear and equals the graph's edges); *attention frozen* (patterns stay, everything
+else follows; the default); *free*.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tracer.intervene.edits import Edit, check_edits
+from tracer.model.forward import READ_HOOKS, Forward
+from tracer.model.replacement import Hook, Prompt, ReplacementModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervention:
+    """The outcome of edits."""
+
+    logits: Float[Tensor, "pos vocab"]
+    activations: tuple[Float[Tensor, "pos feature"], ...]
+    """Per layer, as measured at its read point; edited features show the value that they were set to."""
+
+    def top_tokens(self, model: ReplacementModel, n_tokens: int = 5) -> list[tuple[str, float]]:
+        """The likeliest next tokens with their probabilities."""
+        top = self.logits[-1].softmax(-1).topk(n_tokens)
+        return [(model.tokenizer.decode([int(idx)]), float(p)) for p, idx in zip(top.values, top.indices, strict=True)]
+
+
+class _EditedRun:
+    """State of one forward pass with edits: the differences still to be written into later MLP outputs."""
+
+    def __init__(self, model: ReplacementModel, original: Forward, edits: Sequence[Edit], direct: bool, before: bool) -> None:
+        self.model, self.original, self.direct, self.before = model, original, direct, before
+        self.edits: dict[int, list[Edit]] = defaultdict(list)
+        for edit in edits:
+            self.edits[edit.layer].append(edit)
+        self.differences: list[Tensor] = [torch.zeros_like(output) for output in original.mlp_outputs]
+        self.activations: list[Tensor] = []
+
+    def read(self, value: Tensor, hook: Any) -> None:
+        """At a layer's read point: measure activations, note what its edits will write."""
+        layer = len(self.activations)
+        transcoder = self.model.transcoders.layers[layer]
+        pre = transcoder.pre_activations(value[0])
+        measured = transcoder.activate(pre)
+        shown = pre.clone() if self.before else measured
+        unedited = transcoder.encode(self.original.reads[layer])
+        for edit in self.edits[layer]:
+            for pos in edit.positions(len(pre)):
+                wanted = edit.value if edit.value is not None else edit.scale * unedited[pos, edit.feature]
+                present = (unedited if self.direct else measured)[pos, edit.feature]
+                for offset, vector in enumerate(transcoder.W_dec[edit.feature]):
+                    self.differences[layer + offset][pos] += (wanted - present) * vector
+                shown[pos, edit.feature] = wanted
+        self.activations.append(shown)
+
+    def write(self, output: Tensor, hook: Any) -> Tensor:
+        """At a layer's MLP output: add the differences (in direct mode to the unedited output)."""
+        layer = len(self.activations) - 1
+        base = self.original.mlp_outputs[layer][None] if self.direct else output
+        return base + self.differences[layer]
+
+    def hooks(self, freeze_attention: bool) -> list[Hook]:
+        """All hooks of this run."""
+
+        def put(value: Tensor) -> Any:
+            return lambda measured, hook: value.reshape(measured.shape)
+
+        original = self.original
+        hooks: list[Hook] = []
+        for layer in range(self.model.n_layers):
+            block = f"blocks.{layer}"
+            if freeze_attention or self.direct:
+                hooks.append((f"{block}.attn.hook_pattern", put(original.patterns[layer])))
+            if self.direct:
+                hooks.append((f"{block}.ln1.hook_scale", put(original.attention_scales[layer])))
+                hooks.append((f"{block}.ln2.hook_scale", put(original.mlp_scales[layer])))
+            hooks.append((f"{block}.{READ_HOOKS[self.model.transcoders.read_point]}", self.read))
+            hooks.append((f"{block}.mlp.hook_out", self.write))
+        return [*hooks, ("ln_final.hook_scale", put(original.final_scale))] if self.direct else hooks
+
+
+@torch.no_grad()
+def intervene(
+    prompt: Prompt,
+    model: ReplacementModel,
+    edits: Sequence[Edit],
+    *,
+    direct_effects: bool = False,
+    freeze_attention: bool = True,
+    before_nonlinearity: bool = False,
+) -> Intervention:
+    """Run a prompt with edits.
+
+    Args:
+        prompt: text, token ids or a tensor of them.
+        model: the replacement model.
+        edits: what is set where; several at once, a later one of the same feature and position on top of an earlier one.
+        direct_effects: keep attention patterns, norm scales and MLP outputs as in the unedited prompt.
+        freeze_attention: keep attention patterns as in the unedited prompt.
+        before_nonlinearity: give pre-activations instead of activations.
+
+    Raises:
+        ConfigError: an edit names no feature or position, or not exactly one of value and scale.
+        DataError: the prompt cannot be used.
+    """
+    check_edits(edits, model.transcoders)
+    token_ids = model.tokenize(prompt)
+    run = _EditedRun(model, model.forward(token_ids), edits, direct_effects, before_nonlinearity)
+    with model.hooks(run.hooks(freeze_attention)) as bridge:
+        logits = bridge(token_ids[None])[0]
+    return Intervention(logits=logits, activations=tuple(run.activations))
+
+
+def generate(
+    prompt: Prompt, model: ReplacementModel, edits: Sequence[Edit], *, n_tokens: int
+) -> Int[Tensor, " pos"]:
+    """Continue a prompt greedily with edits held in place and attention free; open slices reach the new tokens.
+
+    Returns the ids of the prompt and at most `n_tokens` more, as far as the context goes.
+
+    Raises:
+        ConfigError, DataError: as `intervene`.
+    """
+    token_ids = model.tokenize(prompt)
+    for _ in range(min(n_tokens, model.facts.n_ctx - len(token_ids))):
+        logits = intervene(token_ids, model, edits, freeze_attention=False).logits
+        token_ids = torch.cat([token_ids, logits[-1].argmax()[None]])
+    return token_ids

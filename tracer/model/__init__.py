@@ -1,0 +1,1 @@
+"""Checkpoints and transcoder files in, a `ReplacementModel` out."""

@@ -1,0 +1,1 @@
+"""One reader per transcoder file format; each returns a `TranscoderSet`."""

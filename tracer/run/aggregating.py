@@ -1,0 +1,135 @@
+"""The aggregate stage: committed parts in, results.duckdb out; skipped where it was made from exactly these inputs."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tracer import __version__
+from tracer.run.folder import RunFolder, read_json, write_json
+from tracer.run.ledger import Ledger
+from tracer.run.record import RunRecord
+from tracer.run.work import Workers
+from tracer.tables.parts import Part, write_file, write_part
+from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
+
+DRIVER_PART = "run"
+"""Takes the place of a shard id in the name of the part that the driver writes: what failed outside of workers."""
+
+
+def committed_parts(record: RunRecord, ledger: Ledger) -> dict[str, list[Part]]:
+    """Every part that counts, by table: those of the receipts, and one with the failures of corpus and quarantine."""
+    receipts = ledger.committed(record.shards).values()
+    parts = {table.name: [receipt.parts[table.name] for receipt in receipts] for table in SHARD_TABLES}
+    failures = _failures(record, ledger)
+    if failures.num_rows:
+        parts["failures"].append(
+            write_part(ledger.folder.root, TABLES["failures"], failures, shard_id=DRIVER_PART, attempt=0)
+        )
+    return parts
+
+
+def inputs_hash(record: RunRecord, parts: dict[str, list[Part]]) -> str:
+    """Hash of all that results.duckdb is made from."""
+    inputs = {
+        "parts": sorted(part.sha256 for table in parts.values() for part in table),
+        "aggregate": record.config.aggregate.model_dump(mode="json"),
+        "versions": [SCHEMA_VERSION, __version__],
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_current(folder: RunFolder, hash_of_inputs: str) -> bool:
+    """Whether results.duckdb was made, and labelled, from these inputs."""
+    marker = folder.aggregates / "results.json"
+    return folder.database.is_file() and marker.is_file() and read_json(marker)["inputs_hash"] == hash_of_inputs
+
+
+def mark_current(folder: RunFolder, hash_of_inputs: str) -> None:
+    """Say that results.duckdb, labels included, stands for these inputs."""
+    write_json(folder.aggregates / "results.json", {"inputs_hash": hash_of_inputs})
+
+
+def build_results(
+    record: RunRecord, folder: RunFolder, parts: dict[str, list[Part]], workers: Workers, *, seconds: float
+) -> None:
+    """Make results.duckdb, its `labels` still empty.
+
+    Raises:
+        ArtifactError: a committed part is damaged.
+        RunError: the promoted tokens could not be computed.
+    """
+    from tracer.aggregate.build import aggregate
+
+    aggregate(
+        folder.root,
+        parts,
+        config=record.config.aggregate,
+        metadata_columns=record.corpus.metadata_columns,
+        run_row=run_row(record, seconds),
+        feature_logits=_cached_logits(record, folder, workers),
+        target=folder.database,
+    )
+
+
+def run_row(record: RunRecord, seconds: float) -> dict[str, object]:
+    """The row of `runs`, but for what is counted over the parts."""
+    return {
+        "run_id": record.run_id,
+        "config_fingerprint": record.config.fingerprint(),
+        "corpus_fingerprint": record.corpus.fingerprint,
+        "config": record.config.model_dump_json(),
+        "model": record.config.model.checkpoint,
+        "model_hash": record.model["model_hash"],
+        "transcoders": record.config.model.transcoders,
+        "transcoders_hash": record.model["transcoders_hash"],
+        "corpus": record.corpus.source,
+        "n_layers": record.model["n_layers"],
+        "n_prompts": record.corpus.n_prompts,
+        "tracer_version": record.versions["tracer"],
+        "versions": json.dumps(record.versions),
+        "started_at": datetime.fromisoformat(record.started_at),
+        "seconds": seconds,
+    }
+
+
+def _cached_logits(
+    record: RunRecord, folder: RunFolder, workers: Workers
+) -> Callable[[list[tuple[int, int]]], pa.Table]:
+    """Promoted tokens from a worker, kept under the hash of what was asked of which model: a resume loads no model."""
+    n_tokens = record.config.aggregate.n_promoted_tokens
+
+    def feature_logits(features: list[tuple[int, int]]) -> pa.Table:
+        asked = [record.model, record.config.model.dtype, n_tokens, features]
+        hash_of_inputs = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+        path = folder.aggregates / f"feature_logits-{hash_of_inputs}" / "feature_logits.parquet"
+        if path.is_file():
+            return pq.read_table(path)
+        rows = workers.feature_logits(features, n_tokens)
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        write_file(path, sink.getvalue().to_pybytes())
+        return rows
+
+    return feature_logits
+
+
+def _failures(record: RunRecord, ledger: Ledger) -> pa.Table:
+    rows = [
+        {"stage": "corpus", "attempts": 1, "shard_id": None, **asdict(failure)} for failure in record.corpus.failures
+    ]
+    for given_up in ledger.quarantined():
+        rows.append({
+            "stage": "trace",
+            "item_id": given_up["shard_id"],
+            "shard_id": given_up["shard_id"],
+            "error_class": given_up["error_class"],
+            "message": f"all {given_up['shard']['n_prompts']} prompts of the shard: {given_up['message']}",
+            "text": None,
+            "attempts": given_up["n_attempts"],
+        })
+    return pa.Table.from_pylist(rows, schema=TABLES["failures"].arrow_schema())

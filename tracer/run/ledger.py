@@ -1,0 +1,108 @@
+"""The ledger: which shards are done (receipts) and which were given up (quarantine).
+
+Workers write part files under names of their own and hand back a receipt; only the driver commits, by putting the
+receipt under its final name. A reader follows receipts and never lists parts, so what a dead worker left is harmless.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tracer.corpus.shards import Shard
+from tracer.errors import ArtifactError, RunError
+from tracer.run.folder import RunFolder, read_json, write_json
+from tracer.tables.parts import Part
+from tracer.tables.schema import SHARD_TABLES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """One finished attempt at a shard: its parts by table, and what it cost; `run_seconds` is set by the commit."""
+
+    shard_id: str
+    attempt: int
+    parts: dict[str, Part]
+    n_prompts: int
+    n_failures: int
+    seconds: float
+    host: str
+    device: str
+    versions: dict[str, str]
+    run_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardError:
+    """One failed attempt at a shard; `needs_fresh_process` where the worker's memory cannot be trusted any more."""
+
+    shard_id: str
+    attempt: int
+    error_class: str
+    message: str
+    traceback: str = ""
+    needs_fresh_process: bool = False
+
+
+class Ledger:
+    """Receipts and quarantine of one run folder; used by its one driver."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def committed(self, shards: tuple[Shard, ...]) -> dict[str, Receipt]:
+        """Receipts by shard id, in the order of the plan; one that is damaged or lost a part does not count."""
+        receipts = {}
+        for shard in shards:
+            receipt = self._read(shard.shard_id)
+            if receipt is not None and self._has_parts(receipt):
+                receipts[shard.shard_id] = receipt
+        return receipts
+
+    def commit(self, receipt: Receipt, *, run_seconds: float) -> None:
+        """Make a shard count; the run's time so far is kept with it, because a killed driver cannot tell it later.
+
+        Raises:
+            RunError: this machine does not see the worker's files.
+        """
+        if not self._has_parts(receipt):
+            raise RunError(
+                str(self.folder.root),
+                found=f"the parts that {receipt.host} wrote for shard {receipt.shard_id} are not there",
+                expected="one run folder that all machines share",
+                to_do="Give --out on shared storage.",
+            )
+        write_json(self._receipt(receipt.shard_id), asdict(receipt) | {"run_seconds": round(run_seconds, 3)})
+        self._quarantined(receipt.shard_id).unlink(missing_ok=True)
+
+    def run_seconds(self) -> float:
+        """The run's time at its latest commit."""
+        receipts = (self._read(path.stem) for path in self.folder.receipts.glob("*.json"))
+        return max((receipt.run_seconds for receipt in receipts if receipt is not None), default=0.0)
+
+    def quarantine(self, shard: Shard, error: ShardError, *, n_attempts: int) -> None:
+        """Give a shard up, with its last error; a later driver tries it again."""
+        write_json(
+            self._quarantined(shard.shard_id), {**asdict(error), "n_attempts": n_attempts, "shard": asdict(shard)}
+        )
+
+    def quarantined(self) -> list[dict]:
+        """What was given up, by shard id."""
+        return [read_json(path) for path in sorted(self.folder.quarantine.glob("*.json"))]
+
+    def _read(self, shard_id: str) -> Receipt | None:
+        try:
+            data = read_json(self._receipt(shard_id))
+        except ArtifactError:
+            return None
+        return Receipt(**{**data, "parts": {name: Part(**part) for name, part in data["parts"].items()}})
+
+    def _has_parts(self, receipt: Receipt) -> bool:
+        tables = {table.name for table in SHARD_TABLES}
+        return tables == set(receipt.parts) and all(
+            (self.folder.root / part.path).is_file() for part in receipt.parts.values()
+        )
+
+    def _receipt(self, shard_id: str) -> Path:
+        return self.folder.receipts / f"{shard_id}.json"
+
+    def _quarantined(self, shard_id: str) -> Path:
+        return self.folder.quarantine / f"{shard_id}.json"

@@ -1,0 +1,252 @@
+"""The stages of a run in their order; each resumes from what lies in the run folder and can be called alone."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from tracer.config import RunConfig
+from tracer.run.aggregating import build_results, committed_parts, inputs_hash, is_current, mark_current
+from tracer.run.backlog import Backlog
+from tracer.run.folder import RunFolder, check_out, claimed, existing
+from tracer.run.inline import InlineWorkers
+from tracer.run.ledger import Ledger
+from tracer.run.plan import for_workers, plan
+from tracer.run.progress import TraceProgress
+from tracer.run.record import RunRecord, check_facts, check_resumable, load_record, new_record
+from tracer.run.tracing import trace_shards
+from tracer.run.work import ShardRunner, WorkerMaker, Workers, make_trace_worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run left: `n_graphs` 0 means that no prompt was usable; `database` is absent after `trace` alone."""
+
+    root: Path
+    database: Path
+    n_prompts: int
+    n_traced: int
+    n_graphs: int
+    n_failures: int
+    n_shards_given_up: int
+
+
+class RunSession:
+    """One driver's hold on a run folder: record, ledger, workers, and a clock (`started` is a `time.monotonic`)."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        record: RunRecord,
+        number: int,
+        *,
+        started: float,
+        inline: bool,
+        make_worker: WorkerMaker,
+        console: Console,
+    ) -> None:
+        self.folder, self.record, self.number, self.console = folder, record, number, console
+        self.ledger = Ledger(folder)
+        self._seconds_before = max(record.seconds, self.ledger.run_seconds())
+        self._started, self._did_something = started, False
+        self._progress: TraceProgress | None = None
+        make_runner = partial(ShardRunner, folder.root, for_workers(record.config), make_worker)
+        self.workers = _workers(make_runner, record.config, inline=inline, on_start=self._worker_started)
+
+    def seconds(self) -> float:
+        """Time of all drivers of this run so far."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def trace(self) -> None:
+        """Trace the shards without a receipt."""
+        committed = self.ledger.committed(self.record.shards)
+        left = {shard.shard_id: shard for shard in self.record.shards if shard.shard_id not in committed}
+        if not left:
+            return
+        self._did_something = True
+        max_attempts = self.record.config.runner.max_attempts
+        self._progress = TraceProgress(
+            self.console,
+            n_shards=len(self.record.shards),
+            n_prompts_left=sum(shard.n_prompts for shard in left.values()),
+            n_shards_done=len(committed),
+            n_failures=len(self.record.corpus.failures) + sum(receipt.n_failures for receipt in committed.values()),
+        )
+        with self._progress as progress:
+            trace_shards(
+                left,
+                Backlog(left.values(), session=self.number, max_attempts=max_attempts),
+                self.ledger,
+                self.workers,
+                progress,
+                any_committed=bool(committed),
+                clock=self.seconds,
+                console=self.console,
+            )
+
+    def aggregate(self) -> None:
+        """Make results.duckdb with its labels and its page, unless it stands for exactly these inputs already."""
+        parts = committed_parts(self.record, self.ledger)
+        hash_of_inputs = inputs_hash(self.record, parts)
+        if is_current(self.folder, hash_of_inputs):
+            return
+        self._did_something = True
+        self.console.print("aggregating", style="dim")
+        build_results(self.record, self.folder, parts, self.workers, seconds=self.seconds())
+        label(self.folder, self.console)
+        mark_current(self.folder, hash_of_inputs)
+
+    def result(self) -> RunResult:
+        """Counts over everything that is committed by now."""
+        receipts = self.ledger.committed(self.record.shards).values()
+        n_given_up = len(self.ledger.quarantined())
+        return RunResult(
+            root=self.folder.root,
+            database=self.folder.database,
+            n_prompts=self.record.corpus.n_prompts,
+            n_traced=sum(receipt.n_prompts for receipt in receipts),
+            n_graphs=sum(receipt.parts["graphs"].n_rows for receipt in receipts),
+            n_failures=len(self.record.corpus.failures) + sum(receipt.n_failures for receipt in receipts) + n_given_up,
+            n_shards_given_up=n_given_up,
+        )
+
+    def close(self) -> None:
+        """End the workers and note the time, unless there was nothing to do."""
+        self.workers.close()
+        if not self._did_something:
+            return
+        self.record = replace(self.record, seconds=self.seconds())
+        self.record.save(self.folder)
+
+    def _worker_started(self, facts: dict) -> None:
+        check_facts(self.record, facts)
+        if self._progress is not None:
+            self._progress.worker_started(facts)
+
+
+def run(
+    config: RunConfig,
+    out: Path | str | None,
+    *,
+    inline: bool = False,
+    console: Console,
+    make_worker: WorkerMaker = make_trace_worker,
+) -> RunResult:
+    """Everything from prompts to page; goes on where an earlier driver stopped, and does nothing twice.
+
+    Args:
+        config: the settings.
+        out: the run folder; None takes `runner.out`.
+        inline: trace in this process, without Ray.
+        console: where progress is shown.
+        make_worker: makes what turns prompts into rows, inside each worker process.
+
+    Raises:
+        TracerError: settings, corpus, model or run folder cannot be used. A prompt that fails is a row of `failures`.
+    """
+    with _session(config, out, inline=inline, console=console, make_worker=make_worker) as session:
+        session.trace()
+        session.aggregate()
+        return session.result()
+
+
+def trace(
+    config: RunConfig,
+    out: Path | str | None,
+    *,
+    inline: bool = False,
+    console: Console,
+    make_worker: WorkerMaker = make_trace_worker,
+) -> RunResult:
+    """The first stage alone: prompts to committed parts. Arguments and errors as `run`."""
+    with _session(config, out, inline=inline, console=console, make_worker=make_worker) as session:
+        session.trace()
+        return session.result()
+
+
+def aggregate_run(
+    root: Path | str, *, inline: bool = False, console: Console, make_worker: WorkerMaker = make_trace_worker
+) -> RunResult:
+    """The second stage alone: whatever shards are committed by now, to results.duckdb with labels and page.
+
+    Raises:
+        ArtifactError: `root` is no run folder, or a committed part is damaged.
+    """
+    folder = existing(root)
+    config = load_record(folder).config
+    with _session(config, folder.root, inline=inline, console=console, make_worker=make_worker) as session:
+        session.aggregate()
+        return session.result()
+
+
+def label_run(root: Path | str, *, console: Console) -> None:
+    """The label stage alone: labels and page anew from results.duckdb.
+
+    Raises:
+        ArtifactError: `root` is no run folder, or was not aggregated yet.
+    """
+    folder = existing(root)
+    with claimed(folder.root):
+        label(folder, console)
+
+
+def label(folder: RunFolder, console: Console) -> None:
+    """Fill `labels` and write the page."""
+    from tracer.autointerp.rules import RuleLabeller
+    from tracer.autointerp.run_labels import label_features
+    from tracer.views.page import write_page
+    from tracer.views.summary import PAGE_NAME
+
+    console.print("labelling", style="dim")
+    label_features(folder.database, RuleLabeller())
+    write_page(folder.database, folder.root / PAGE_NAME)
+
+
+@contextmanager
+def _session(
+    config: RunConfig, out: Path | str | None, *, inline: bool, console: Console, make_worker: WorkerMaker
+) -> Iterator[RunSession]:
+    started = time.monotonic()
+    with claimed(check_out(out or config.runner.out)) as (folder, number):
+        record = _resumed(config, folder) if folder.record.exists() else _begun(config, folder, console)
+        session = RunSession(
+            folder, record, number, started=started, inline=inline, make_worker=make_worker, console=console
+        )
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def _begun(config: RunConfig, folder: RunFolder, console: Console) -> RunRecord:
+    console.print("reading the corpus", style="dim")
+    record = new_record(folder, config, plan(config, folder))
+    record.save(folder)
+    corpus = record.corpus
+    unusable = f", {len(corpus.failures)} rows unusable" if corpus.failures else ""
+    repeated = f", {corpus.n_duplicates} repeated ones left out" if corpus.n_duplicates else ""
+    console.print(
+        f"{corpus.n_prompts} prompts in {len(record.shards)} shards{unusable}{repeated}", style="dim", highlight=False
+    )
+    return record
+
+
+def _resumed(config: RunConfig, folder: RunFolder) -> RunRecord:
+    record = load_record(folder)
+    check_resumable(record, config, folder)
+    # settings outside the fingerprint (actors, device, memory) may change from driver to driver
+    return replace(record, config=config)
+
+
+def _workers(
+    make_runner: Callable[[], ShardRunner], config: RunConfig, *, inline: bool, on_start: Callable[[dict], None]
+) -> Workers:
+    if inline:
+        return InlineWorkers(make_runner, on_start=on_start)
+    from tracer.run.pool import ActorPool
+
+    return ActorPool(make_runner, config.runner, on_start=on_start)

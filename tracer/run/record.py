@@ -1,0 +1,171 @@
+"""run.json: what a run is (settings, corpus, shard plan, versions), and whether a later driver may go on with it."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tracer import __version__
+from tracer.config import RunConfig, parse_config
+from tracer.corpus.corpus import Corpus
+from tracer.corpus.shards import Shard
+from tracer.errors import ArtifactError, RunError
+from tracer.run.folder import RunFolder, read_json, write_json
+from tracer.run.plan import Plan
+from tracer.run.versions import package_versions
+from tracer.tables.schema import SCHEMA_VERSION
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What run.json holds; `seconds` sums the driver sessions that ended."""
+
+    run_id: str
+    config: RunConfig
+    model: dict[str, str | int]
+    corpus: Corpus
+    source_hash: str | None
+    shards: tuple[Shard, ...]
+    versions: dict[str, str]
+    started_at: str
+    seconds: float = 0.0
+
+    def to_json(self) -> dict:
+        """Plain data for run.json."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "schema_version": SCHEMA_VERSION,
+            "run_id": self.run_id,
+            "config_fingerprint": self.config.fingerprint(),
+            "config": self.config.model_dump(mode="json"),
+            "model": self.model,
+            "corpus": self.corpus.to_json(),
+            "source_hash": self.source_hash,
+            "shards": [asdict(shard) for shard in self.shards],
+            "versions": self.versions,
+            "started_at": self.started_at,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def save(self, folder: RunFolder) -> None:
+        """Write run.json."""
+        write_json(folder.record, self.to_json())
+
+
+def new_record(folder: RunFolder, config: RunConfig, plan: Plan) -> RunRecord:
+    """The record of a run that starts now."""
+    return RunRecord(
+        run_id=folder.root.name,
+        config=config,
+        model=plan.model,
+        corpus=plan.corpus,
+        source_hash=source_hash(config),
+        shards=plan.shards,
+        versions=package_versions(),
+        started_at=datetime.now(UTC).isoformat(),
+    )
+
+
+def load_record(folder: RunFolder) -> RunRecord:
+    """Read run.json.
+
+    Raises:
+        ArtifactError: it is damaged or was written by an incompatible version of tracer.
+    """
+    data = read_json(folder.record)
+    found = {name: data.get(name) for name in ("format_version", "schema_version")}
+    found["tracer"] = _series(data.get("versions", {}).get("tracer", "?"))
+    expected = {
+        "format_version": FORMAT_VERSION,
+        "schema_version": SCHEMA_VERSION,
+        "tracer": _series(__version__),
+    }
+    if found != expected:
+        raise ArtifactError(
+            str(folder.record),
+            found=f"a run of another version: {_pairs(found, expected)}",
+            expected=_pairs(expected, found),
+            to_do="Use the version of tracer that began the run, or start a new run folder.",
+        )
+    return RunRecord(
+        run_id=data["run_id"],
+        config=parse_config(data["config"], where=str(folder.record)),
+        model=data["model"],
+        corpus=Corpus.from_json(data["corpus"]),
+        source_hash=data["source_hash"],
+        shards=tuple(Shard(**shard) for shard in data["shards"]),
+        versions=data["versions"],
+        started_at=data["started_at"],
+        seconds=data["seconds"],
+    )
+
+
+def check_resumable(record: RunRecord, config: RunConfig, folder: RunFolder) -> None:
+    """Refuse to mix two pieces of work in one folder.
+
+    Raises:
+        RunError: the configuration differs in a setting that affects results, or the source file has other content now.
+    """
+    if record.config.fingerprint() != config.fingerprint():
+        began, asked = dict(_flat(record.config.result_settings())), dict(_flat(config.result_settings()))
+        changed = [name for name in {**began, **asked} if began.get(name) != asked.get(name)]
+        raise RunError(
+            str(folder.root),
+            found="a run of another configuration: " + ", ".join(f"{name} {began.get(name)!r}" for name in changed),
+            expected=", ".join(f"{name} {asked.get(name)!r}" for name in changed),
+            to_do="Give another --out, or the configuration that the run began with.",
+        )
+    now = source_hash(config)
+    if record.source_hash is not None and now is not None and now != record.source_hash:
+        raise RunError(
+            config.corpus.source,
+            found="another content than when the run began",
+            expected=f"the file with sha256 {record.source_hash[:16]}...",
+            to_do="Give another --out, or restore the file.",
+        )
+
+
+def check_facts(record: RunRecord, facts: dict) -> None:
+    """Refuse a worker that holds another model, on a machine with other files or after they changed.
+
+    Raises:
+        RunError: naming the hashes that differ.
+    """
+    found = {name: facts[name] for name in record.model}
+    if found != record.model:
+        raise RunError(
+            f"{record.config.model.checkpoint}, {record.config.model.transcoders}",
+            found=f"other files than the run began with: {_pairs(found, record.model)}",
+            expected=_pairs(record.model, found),
+            to_do="Restore the model's files, or start a new run folder.",
+        )
+
+
+def source_hash(config: RunConfig) -> str | None:
+    """sha256 of the corpus file; None where the source is not a single file."""
+    path = Path(config.corpus.source)
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _series(tracer_version: str) -> str:
+    """Within one minor version, tables of equal work are equal."""
+    return ".".join(tracer_version.split(".")[:2])
+
+
+def _pairs(values: dict, others: dict) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value != others.get(name))
+
+
+def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.loads(json.dumps(value))

@@ -1,0 +1,132 @@
+"""What is done with one shard, in whatever process: read its prompts, trace them, write its parts, make a receipt."""
+
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from tracer.config import RunConfig
+from tracer.corpus.prompts import Prompt
+from tracer.corpus.shards import read_shard
+from tracer.errors import RunError
+from tracer.run.backlog import Assignment, Backlog
+from tracer.run.folder import RunFolder
+from tracer.run.ledger import Receipt, ShardError
+from tracer.run.versions import package_versions
+from tracer.tables.parts import write_part
+from tracer.tables.schema import SHARD_TABLES
+
+SPOILS_THE_PROCESS = frozenset({"OutOfMemoryError", "AcceleratorError", "MemoryError"})
+"""Errors after which an accelerator's context or the heap cannot be trusted."""
+
+
+@runtime_checkable
+class Worker(Protocol):
+    """Turns prompts into rows; holds the model. `tracer.run.worker.TraceWorker` is the one of the product."""
+
+    def trace(self, prompts: list[Prompt], shard_id: str, attempt: int) -> dict[str, pa.Table]:
+        """One table per name in `SHARD_TABLES`."""
+
+    def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
+        """Promoted and suppressed tokens of (layer, feature) pairs."""
+
+    def facts(self) -> dict:
+        """n_layers, model_hash, transcoders_hash, device."""
+
+
+WorkerMaker = Callable[[RunConfig], Worker]
+
+
+@runtime_checkable
+class Workers(Protocol):
+    """One or more workers, which start when they are first needed."""
+
+    def outcomes(self, backlog: Backlog) -> Iterator[Receipt | ShardError]:
+        """Work through the backlog; what is given back to it meanwhile is taken up too."""
+
+    def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
+        """As `Worker.feature_logits`, by any one of them."""
+
+    def close(self) -> None:
+        """End them."""
+
+
+def make_trace_worker(config: RunConfig) -> Worker:
+    """The product's worker."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from tracer.run.worker import TraceWorker
+
+    disable_progress_bar()  # it would write over the run's own
+    return TraceWorker(config)
+
+
+class ShardRunner:
+    """One worker with the run folder that it writes parts into; lives in this process or in a Ray actor."""
+
+    def __init__(self, root: Path, config: RunConfig, make_worker: WorkerMaker) -> None:
+        self._root, self._config, self._make_worker = root, config, make_worker
+        self._worker: Worker | None = None
+        self._device = ""
+        self._versions: dict[str, str] = {}
+
+    def start(self) -> dict:
+        """Load the model; gives the worker's facts.
+
+        Raises:
+            ModelError: the checkpoint or the transcoders cannot be used.
+            RunError: the run folder is not visible from here.
+        """
+        if not RunFolder(self._root).record.is_file():
+            raise RunError(
+                str(self._root),
+                found=f"no run.json as seen from {socket.gethostname()}",
+                expected="one run folder that all machines share",
+                to_do="Give --out on shared storage.",
+            )
+        self._worker = self._make_worker(self._config)
+        facts = self._worker.facts()
+        self._device, self._versions = facts["device"], package_versions()
+        return facts
+
+    def run_shard(self, assignment: Assignment) -> Receipt | ShardError:
+        """One attempt at one shard; whatever goes wrong inside becomes a `ShardError`."""
+        shard, attempt = assignment.shard, assignment.attempt
+        assert self._worker is not None, "started before its first shard"
+        started = time.monotonic()
+        try:
+            prompts = read_shard(self._root, shard)
+            tables = self._worker.trace(prompts, shard.shard_id, attempt)
+            parts = {
+                table.name: write_part(self._root, table, tables[table.name], shard_id=shard.shard_id, attempt=attempt)
+                for table in SHARD_TABLES
+            }
+        except Exception as error:  # noqa: BLE001  a shard must not end a run of a thousand
+            return ShardError(
+                shard_id=shard.shard_id,
+                attempt=attempt,
+                error_class=type(error).__name__,
+                message=str(error),
+                traceback=traceback.format_exc(),
+                needs_fresh_process=type(error).__name__ in SPOILS_THE_PROCESS,
+            )
+        return Receipt(
+            shard_id=shard.shard_id,
+            attempt=attempt,
+            parts=parts,
+            n_prompts=shard.n_prompts,
+            n_failures=parts["failures"].n_rows,
+            seconds=round(time.monotonic() - started, 3),
+            host=socket.gethostname(),
+            device=self._device,
+            versions=self._versions,
+        )
+
+    def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
+        """As `Worker.feature_logits`."""
+        assert self._worker is not None, "started before it is asked"
+        return self._worker.feature_logits(features, n_tokens)

@@ -1,0 +1,186 @@
+"""One worker: holds a replacement model, turns prompts into the rows of a shard. The same code inline and in a Ray actor."""
+
+import json
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import torch
+
+from tracer.attribution.attribute import graph_of
+from tracer.attribution.prepared import Prepared, prepare
+from tracer.config import RunConfig
+from tracer.corpus.prompts import Prompt
+from tracer.harvest import counts, examples
+from tracer.harvest.firings import collect, firing_frame, token_frame
+from tracer.harvest.promoted import promoted_tokens
+from tracer.model.references import content_hash, resolve
+from tracer.model.replacement import ReplacementModel
+from tracer.model.tokenizer import token_separator, token_text
+from tracer.tables import rows
+from tracer.tables.schema import TABLES
+
+
+@dataclass(slots=True)
+class _ShardRows:
+    """What a shard has so far."""
+
+    records: dict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: {name: [] for name in ("prompts", "graphs", "logits", "failures")}
+    )
+    frames: dict[str, list[pl.DataFrame]] = field(default_factory=lambda: {"nodes": [], "edges": []})
+    firings: list[pl.DataFrame] = field(default_factory=list)
+    tokens: list[pl.DataFrame] = field(default_factory=list)
+    traced_ids: list[str] = field(default_factory=list)
+
+
+class TraceWorker:
+    """A loaded model and the settings of the run."""
+
+    def __init__(self, config: RunConfig) -> None:
+        torch.set_num_threads(config.runner.n_threads)
+        self.config = config
+        settings = config.model
+        self.model = ReplacementModel.from_pretrained(
+            settings.checkpoint,
+            settings.transcoders,
+            device=None if settings.device == "auto" else settings.device,
+            dtype=getattr(torch, settings.dtype),
+            trust_remote_code=settings.trust_remote_code,
+        )
+        self.device = str(self.model.weights.W_U.device)
+        self.separator = token_separator(self.model.tokenizer)
+
+    def facts(self) -> dict[str, Any]:
+        """What the run record says of the model."""
+        return {
+            "n_layers": self.model.n_layers,
+            "model_hash": content_hash(resolve(self.config.model.checkpoint)),
+            "transcoders_hash": content_hash(resolve(self.config.model.transcoders)),
+            "device": self.device,
+        }
+
+    def trace(self, prompts: Sequence[Prompt], shard_id: str, attempt: int) -> dict[str, pa.Table]:
+        """Attribute every prompt; a prompt that fails becomes a row of `failures`. One table per shard table."""
+        shard = _ShardRows()
+        volatile = {"device": self.device, "host": socket.gethostname(), "attempt": attempt}
+        for prompt in prompts:
+            shard.records["prompts"].append(self._prompt_record(prompt, shard_id))
+            try:
+                self._trace_prompt(prompt, shard, volatile)
+            except Exception as error:  # noqa: BLE001 - one bad prompt of many must become a row, whatever went wrong
+                shard.records["failures"].append(_failure(prompt, shard_id, error, attempt))
+        return self._tables(shard)
+
+    @torch.no_grad()
+    def feature_logits(self, features: Sequence[tuple[int, int]], n_tokens: int) -> pa.Table:
+        """Rows of `feature_logits` for (layer, feature) pairs: what each promotes and suppresses most."""
+        return rows.from_records(TABLES["feature_logits"], promoted_tokens(self.model, features, n_tokens))
+
+    def _trace_prompt(self, prompt: Prompt, shard: _ShardRows, volatile: dict[str, Any]) -> None:
+        attribution, pruning = self.config.attribution, self.config.pruning
+        started = time.perf_counter()
+        prepared = prepare(
+            self.model,
+            torch.tensor(prompt.token_ids, device=self.model.weights.W_U.device),
+            given_targets=prompt.targets,
+            max_n_logits=attribution.max_n_logits,
+            desired_logit_prob=attribution.desired_logit_prob,
+        )
+        graph = graph_of(
+            self.model,
+            prepared,
+            text=prompt.text,
+            coverage=attribution.coverage,
+            batch_size=attribution.batch_size,
+            max_feature_nodes=attribution.max_feature_nodes,
+            memory_budget_bytes=attribution.memory_budget_bytes,
+        )
+        pruned = graph.prune(pruning.node_threshold, pruning.edge_threshold)
+        graph_id = rows.make_graph_id(prompt.prompt_id, self._target_set(prompt))
+        record = rows.graph_record(graph, pruned, graph_id=graph_id, prompt_id=prompt.prompt_id)
+        nodes, edges = rows.node_frame(pruned, graph_id), rows.edge_frame(pruned, graph_id)
+        record |= volatile | {"seconds": time.perf_counter() - started}
+        # Nothing is added before everything worked, so that a prompt is wholly there or wholly absent.
+        prompt_idx = len(shard.traced_ids)
+        firings = firing_frame(prompt_idx, prepared.active)
+        shard.records["prompts"][-1] |= _answer_columns(prompt, prepared)
+        shard.records["graphs"].append(record)
+        shard.records["logits"] += rows.logit_records(graph, graph_id)
+        shard.frames["nodes"].append(nodes)
+        shard.frames["edges"].append(edges)
+        shard.firings.append(firings)
+        shard.tokens.append(token_frame(prompt_idx, prompt.token_ids, graph.tokens))
+        shard.traced_ids.append(prompt.prompt_id)
+
+    def _tables(self, shard: _ShardRows) -> dict[str, pa.Table]:
+        n_ignored = self.model.facts.architecture.n_ignored_positions
+        data = collect(shard.traced_ids, shard.firings, shard.tokens, n_ignored)
+        frames = {
+            "feature_counts": counts.feature_counts(data),
+            "token_counts": counts.token_counts(data),
+            "feature_tokens": counts.feature_tokens(data),
+            "feature_activation_hist": counts.activation_histogram(data),
+            "examples": examples.top_examples(data, self.config.aggregate.n_examples, self.separator),
+        }
+        tables = {name: rows.from_records(TABLES[name], records) for name, records in shard.records.items()}
+        for name, parts in shard.frames.items():
+            found = (
+                rows.as_table(TABLES[name], pl.concat(parts)) if parts else TABLES[name].arrow_schema().empty_table()
+            )
+            tables[name] = found
+        return tables | {name: rows.as_table(TABLES[name], frame) for name, frame in frames.items()}
+
+    def _target_set(self, prompt: Prompt) -> dict[str, Any]:
+        if prompt.targets:
+            return {"given": list(prompt.targets)}
+        attribution = self.config.attribution
+        return {"max_n_logits": attribution.max_n_logits, "desired_logit_prob": attribution.desired_logit_prob}
+
+    def _prompt_record(self, prompt: Prompt, shard_id: str) -> dict[str, Any]:
+        return {
+            "prompt_id": prompt.prompt_id,
+            "shard_id": shard_id,
+            "text": prompt.text,
+            "token_ids": list(prompt.token_ids),
+            "tokens": [token_text(self.model.tokenizer, token_id) for token_id in prompt.token_ids],
+            "n_tokens": len(prompt.token_ids),
+            "task": prompt.task,
+            "split": prompt.split,
+            "pair_id": prompt.pair_id,
+            "answer": prompt.answer,
+            "counterfactual_answer": prompt.counterfactual_answer,
+            "answer_token_id": prompt.answer_token_id,
+            "metadata": json.dumps(prompt.metadata, sort_keys=True, ensure_ascii=False),
+        }
+
+
+def _answer_columns(prompt: Prompt, prepared: Prepared) -> dict[str, Any]:
+    """How the model does on the prompt's answer."""
+    if prompt.answer_token_id is None:
+        return {}
+    log_probs = prepared.forward.logits[-1].double().log_softmax(-1)
+    own = log_probs[prompt.answer_token_id]
+    rank = int((log_probs > own).sum())
+    return {
+        "answer_rank": rank,
+        "answer_prob": float(own.exp()),
+        "answer_loss": -float(own),
+        "is_correct": rank == 0,
+    }
+
+
+def _failure(prompt: Prompt, shard_id: str, error: Exception, attempt: int) -> dict[str, Any]:
+    return {
+        "stage": "trace",
+        "item_id": prompt.prompt_id,
+        "shard_id": shard_id,
+        "error_class": type(error).__name__,
+        "message": " ".join(str(error).split())[:500],
+        "text": prompt.text,
+        "attempts": attempt + 1,
+    }

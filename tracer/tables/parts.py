@@ -1,0 +1,116 @@
+"""Parquet parts: what a worker writes for one table of one shard, and what every later stage reads back or refuses."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tracer.errors import ArtifactError
+from tracer.tables.declare import Table
+from tracer.tables.schema import SCHEMA_VERSION, TABLES
+
+VERSION_KEY = b"tracer.schema_version"
+TO_DO = "Move the shard's receipt away and run again: the shard is redone."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One committed file: its table, its place relative to the run folder, its rows and the hash of its bytes."""
+
+    table: str
+    path: str
+    n_rows: int
+    sha256: str
+
+
+def write_part(root: Path, table: Table, rows: pa.Table, *, shard_id: str, attempt: int) -> Part:
+    """Write `rows` to `parts/<table>-<shard>-<attempt>.parquet`; the name appears only when the file is whole.
+
+    Raises:
+        ArtifactError: the columns are not exactly the declared ones, in their order and types.
+    """
+    path = f"parts/{table.name}-{shard_id}-{attempt}.parquet"
+    expected = table.arrow_schema()
+    if not rows.schema.equals(expected):
+        raise ArtifactError(
+            path, found=_columns(rows.schema), expected=_columns(expected), to_do="Mend what makes the rows."
+        )
+    sink = pa.BufferOutputStream()
+    rows = rows.replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION).encode()})
+    # limits of a column leave NaN out, and DuckDB then drops `isnan` from a query as never true
+    pq.write_table(rows, sink, compression="zstd", write_statistics=False)
+    content = sink.getvalue().to_pybytes()
+    write_file(root / path, content)
+    return Part(table=table.name, path=path, n_rows=rows.num_rows, sha256=hashlib.sha256(content).hexdigest())
+
+
+def check_part(root: Path, part: Part) -> None:
+    """Compare a part's footer with its receipt and its declaration; reads no rows.
+
+    Raises:
+        ArtifactError: absent, cut short, of another schema version, or with other columns or another number of rows.
+    """
+    path = root / part.path
+    if not path.is_file():
+        raise ArtifactError(str(path), found="no such file", expected=f"a part of `{part.table}`", to_do=TO_DO)
+    try:
+        with pq.ParquetFile(path) as file:
+            footer, schema = file.metadata, file.schema_arrow.remove_metadata()
+    except (pa.ArrowException, OSError) as error:
+        found = f"a damaged file ({' '.join(str(error).split())})"
+        raise ArtifactError(str(path), found=found, expected="a whole Parquet file", to_do=TO_DO) from error
+    version = (footer.metadata or {}).get(VERSION_KEY, b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        to_do = "Use the version of tracer that made this run, or make a new run."
+        raise ArtifactError(str(path), found=f"schema version {version}", expected=str(SCHEMA_VERSION), to_do=to_do)
+    expected = TABLES[part.table].arrow_schema()
+    if not schema.equals(expected):
+        raise ArtifactError(str(path), found=_columns(schema), expected=_columns(expected), to_do=TO_DO)
+    if footer.num_rows != part.n_rows:
+        raise ArtifactError(str(path), found=f"{footer.num_rows} rows", expected=f"{part.n_rows} rows", to_do=TO_DO)
+
+
+def read_part(root: Path, part: Part) -> pa.Table:
+    """The rows of a part, in declared columns.
+
+    Raises:
+        ArtifactError: as `check_part`, or the bytes are not those that were committed.
+    """
+    check_part(root, part)
+    content = (root / part.path).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != part.sha256:
+        raise ArtifactError(
+            str(root / part.path), found=f"sha256 {digest}", expected=f"sha256 {part.sha256}", to_do=TO_DO
+        )
+    return pq.read_table(pa.BufferReader(content)).replace_schema_metadata(None)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write bytes so that the name shows either nothing or all of them: temporary name, fsync, rename, fsync of the
+    folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    rename_durably(temporary, path)
+
+
+def rename_durably(temporary: Path, path: Path) -> None:
+    """Give a finished file its name and make the name survive a power cut."""
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _columns(schema: pa.Schema) -> str:
+    return "columns " + ", ".join(f"{field.name} {field.type}" for field in schema)

@@ -1,0 +1,1 @@
+"""Views: the finished tables as a person sees them, in the terminal and as one static page."""

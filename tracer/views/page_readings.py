@@ -1,0 +1,160 @@
+"""What only the page asks of results.duckdb: histograms, the cards of single features, and the layers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from tracer.corpus.tokens import visible
+from tracer.tables.database import query
+from tracer.views.histogram import Bar, HistogramAxis, histogram_bars, shared_axis
+from tracer.views.readings import BEST_LABEL
+from tracer.views.records import FeatureRef
+
+LAYERS = "SELECT * FROM components WHERE kind = 'mlp' ORDER BY layer"
+
+CARDS = f"""
+    WITH {BEST_LABEL.replace("label FROM", "label, description, method, precision, recall FROM")}
+    SELECT f.*, label, description, method, precision, recall
+    FROM features f LEFT JOIN best_label USING (layer, feature)
+    WHERE n_graphs > 0 ORDER BY influence_sum DESC, layer, feature LIMIT {{n}}
+"""
+
+WINDOWS = """
+    WITH
+    shown AS (
+        SELECT layer, feature FROM features WHERE n_graphs > 0 ORDER BY influence_sum DESC, layer, feature LIMIT {n}
+    ),
+    distinct_windows AS (
+        SELECT examples.* FROM examples SEMI JOIN shown USING (layer, feature)
+        QUALIFY row_number() OVER (PARTITION BY layer, feature, window_tokens ORDER BY rank) = 1
+    )
+    SELECT * FROM distinct_windows
+    QUALIFY row_number() OVER (PARTITION BY layer, feature ORDER BY rank) <= {n_windows}
+    ORDER BY layer, feature, rank
+"""
+
+HISTOGRAMS = """
+    SELECT * FROM feature_activation_hist WHERE (layer, feature) IN ({features})
+    ORDER BY layer, feature, is_negative, bin
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowToken:
+    """A token of an example; `strength` is its activation over the card's largest, 0 to 1."""
+
+    text: str
+    activation: float
+    strength: float
+    is_peak: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A max-activating window, its peak token marked."""
+
+    activation: float
+    tokens: tuple[WindowToken, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureCard:
+    """One feature in full; `precision` and `recall` are those of its label's rule."""
+
+    ref: FeatureRef
+    description: str | None
+    method: str | None
+    precision: float | None
+    recall: float | None
+    n_graphs: int
+    influence_sum: float
+    activation_frequency: float
+    activation_max: float
+    promoted: tuple[tuple[str, float], ...]
+    suppressed: tuple[tuple[str, float], ...]
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerFigures:
+    """One MLP layer over the run; influences are means over all graphs."""
+
+    layer: int
+    n_graphs: int
+    n_features: int
+    n_nodes: int
+    influence_mean: float
+    error_influence_mean: float
+
+
+def read_layers(database: Path) -> tuple[LayerFigures, ...]:
+    """The MLP layers, from the lowest."""
+    names = LayerFigures.__dataclass_fields__
+    return tuple(
+        LayerFigures(**{name: row[name] for name in names}) for row in query(database, LAYERS).iter_rows(named=True)
+    )
+
+
+def read_histograms(
+    database: Path, features: list[FeatureRef]
+) -> tuple[HistogramAxis, dict[tuple[int, int], tuple[Bar, ...]]]:
+    """The activation histograms of `features` by (layer, feature), and the axis that they share."""
+    if not features:
+        return shared_axis(pl.DataFrame()), {}
+    pairs = ", ".join(f"({ref.layer}, {ref.feature})" for ref in features)
+    rows = query(database, HISTOGRAMS.format(features=pairs))
+    axis = shared_axis(rows)
+    groups = rows.partition_by("layer", "feature", as_dict=True)
+    return axis, {key: histogram_bars(group, axis) for key, group in groups.items()}
+
+
+def read_cards(database: Path, n: int, n_windows: int, n_tokens: int) -> tuple[FeatureCard, ...]:
+    """The `n` features with most influence over the run, with their distinct strongest windows and output tokens."""
+    windows = query(database, WINDOWS.format(n=n, n_windows=n_windows)).partition_by("layer", "feature", as_dict=True)
+    cards = []
+    for row in query(database, CARDS.format(n=n)).iter_rows(named=True):
+        examples = windows.get((row["layer"], row["feature"]), pl.DataFrame())
+        cards.append(
+            FeatureCard(
+                ref=FeatureRef(layer=row["layer"], feature=row["feature"], label=row["label"]),
+                description=row["description"],
+                method=row["method"],
+                precision=row["precision"],
+                recall=row["recall"],
+                n_graphs=row["n_graphs"],
+                influence_sum=row["influence_sum"],
+                activation_frequency=row["activation_frequency"],
+                activation_max=row["activation_max"],
+                promoted=_tokens(row["top_tokens"], row["top_token_logits"], n_tokens),
+                suppressed=_tokens(row["bottom_tokens"], row["bottom_token_logits"], n_tokens),
+                windows=_windows(examples),
+            )
+        )
+    return tuple(cards)
+
+
+def _tokens(tokens: list[str] | None, logits: list[float] | None, n: int) -> tuple[tuple[str, float], ...]:
+    return tuple((visible(token), logit) for token, logit in zip((tokens or [])[:n], (logits or [])[:n], strict=True))
+
+
+def _windows(examples: pl.DataFrame) -> tuple[Window, ...]:
+    rows = list(examples.iter_rows(named=True))
+    largest = max((abs(value) for row in rows for value in row["window_activations"]), default=0.0) or 1.0
+    return tuple(
+        Window(
+            activation=row["activation"],
+            tokens=tuple(
+                WindowToken(
+                    text=visible(token),
+                    activation=activation,
+                    strength=round(abs(activation) / largest, 2),
+                    is_peak=row["window_start"] + place == row["pos"],
+                )
+                for place, (token, activation) in enumerate(
+                    zip(row["window_tokens"], row["window_activations"], strict=True)
+                )
+            ),
+        )
+        for row in rows
+    )
