@@ -2,8 +2,9 @@
 
     python jobs/train_demo_model.py --out /absolute/folder --seed 0
 
-Writes `language_model/`, `per_layer/` and `cross_layer/` in the public formats, and `card.json`; exits 1 when a floor does not hold.
-Setting MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ high and OMP_WAIT_POLICY=passive saves some time.
+Writes `language_model/`, `per_layer/` and `cross_layer/` in the public formats, and `card.json`; exits 1 when a floor
+does not hold. Setting MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ high and OMP_WAIT_POLICY=passive saves some
+time.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 
 from tracer.intervene.atlas_card import check_floors, measure_card
+from tracer.intervene.atlas_measures import held_out_pairs
 from tracer.model.demo.dictionary import DictionaryRecipe, train_dictionary
 from tracer.model.demo.export import write_dictionary, write_language_model
 from tracer.model.demo.language_model import LanguageModelRecipe, train_language_model
@@ -36,9 +38,12 @@ def main() -> int:
     write_language_model(model, tokenizer, out / "language_model")
     cards, all_hold = {}, True
     for kind in ("per_layer", "cross_layer"):
-        dictionary = train_dictionary(model, tokenizer, DictionaryRecipe(cross_layer=kind == "cross_layer"), arguments.seed)
+        dictionary = train_dictionary(
+            model, tokenizer, DictionaryRecipe(cross_layer=kind == "cross_layer"), arguments.seed
+        )
         write_dictionary(dictionary, out / kind)
-        cards[kind] = measure_card(ReplacementModel.from_pretrained(out / "language_model", out / kind))
+        replacement = ReplacementModel.from_pretrained(out / "language_model", out / kind)
+        cards[kind] = measure_card(replacement, held_out_pairs(replacement, 200))
         for floor, value, holds in check_floors(cards[kind]):
             print(f"{kind}: {floor.figure} {value:.3f} {'holds' if holds else 'DOES NOT HOLD'} ({floor})", flush=True)
             all_hold &= holds

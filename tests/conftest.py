@@ -5,20 +5,29 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.checkpoints import write_checkpoint, write_transcoders
 from tracer.model.replacement import ReplacementModel
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 DEMO_FILES = "package:tracer/model/demo/files"
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    # Tensors here are so small that a second thread costs more in waiting than it brings: many times so on busy cores.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +57,13 @@ def random_model(
         random_checkpoint, tmp_path_factory.mktemp("transcoders"), cross_layer=request.param == "cross_layer"
     )
     return ReplacementModel.from_pretrained(random_checkpoint, folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole `tracer run configs/demo.yaml`, made once by the command itself with two Ray actors."""
+    out = tmp_path_factory.mktemp("demo") / "run"
+    command = [sys.executable, "-m", "tracer", "run", "configs/demo.yaml", "--out", str(out)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out

@@ -1,6 +1,7 @@
 """tracer: circuit tracing over whole corpora.
 
-`ReplacementModel`, `Graph` and `attribute` are imported when first asked for, so that importing the package loads no torch.
+`ReplacementModel`, `Graph` and `attribute` are imported when first asked for, so that importing the package loads no
+torch.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,6 @@
-"""The settings of a run: YAML in, a checked `RunConfig` out, and the fingerprint of those settings that affect results."""
+"""The settings of a run: YAML in, a checked `RunConfig` out, and the fingerprint of those settings that affect
+results.
+"""
 
 import hashlib
 import json
@@ -26,7 +28,9 @@ class ModelConfig(Settings):
 
     checkpoint: str = Field(description="local folder, `package:NAME/path`, or hub name of a Hugging Face checkpoint")
     transcoders: str = Field(description="local folder or `package:NAME/path` of a circuit-tracer transcoder set")
-    device: str = Field("auto", description="auto (CUDA if present), cpu or cuda", json_schema_extra=NOT_IN_RESULTS)
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: CUDA if present", json_schema_extra=NOT_IN_RESULTS
+    )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the model and the engine")
     trust_remote_code: bool = Field(False, description="whether a repository may run code of its own")
 
@@ -34,7 +38,9 @@ class ModelConfig(Settings):
 class CorpusConfig(Settings):
     """Where the prompts come from and which of them are used."""
 
-    source: str = Field(description="`tasks:NAME`, a .jsonl / .parquet / .csv / .txt file, or a datasets folder or hub name")
+    source: str = Field(
+        description="`tasks:NAME`, a .jsonl / .parquet / .csv / .txt file, or a datasets folder or hub name"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of a `tasks:` generator")
     dataset_config: str | None = Field(None, description="configuration name of a datasets source")
     dataset_split: str = Field("train", description="split of a datasets source")
@@ -45,7 +51,9 @@ class CorpusConfig(Settings):
     sample: Share | None = Field(None, description="keep this share of the prompts, chosen by hash")
     sample_seed: int = Field(0, description="seed of that hash")
     max_tokens: int | None = Field(None, ge=2, description="longest prompt, tokens; none given: the model's context")
-    truncate: Literal["no", "left", "right"] = Field("no", description="which end of a longer prompt is cut; no: it fails")
+    truncate: Literal["no", "left", "right"] = Field(
+        "no", description="which end of a longer prompt is cut; no: it fails"
+    )
     keep_duplicates: bool = Field(False, description="trace identical prompts as often as they occur")
 
 
@@ -54,12 +62,17 @@ class AttributionConfig(Settings):
 
     max_n_logits: int = Field(10, ge=1, description="at most this many logit targets")
     desired_logit_prob: Share = Field(0.95, description="probability mass that the logit targets reach")
-    max_feature_nodes: int | None = Field(None, ge=1, description="hard cap on computed feature rows, most influential first")
+    max_feature_nodes: int | None = Field(
+        None, ge=1, description="hard cap on computed feature rows, most influential first"
+    )
     coverage: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.95, description="share of logit weight whose influence is followed; 1.0 computes every row"
     )
     batch_size: int | None = Field(
-        None, ge=1, description="rows computed at once; none given: chosen from the memory budget", json_schema_extra=NOT_IN_RESULTS
+        None,
+        ge=1,
+        description="rows computed at once; none given: chosen from the memory budget",
+        json_schema_extra=NOT_IN_RESULTS,
     )
     memory_budget_bytes: int = Field(
         2 * 1024**3, ge=2**20, description="working memory of the engine, bytes", json_schema_extra=NOT_IN_RESULTS
@@ -85,14 +98,24 @@ class AggregateConfig(Settings):
 class RunnerConfig(Settings):
     """How the work is spread; nothing here changes a result."""
 
-    out: str | None = Field(None, description="run folder; the command line's --out wins", json_schema_extra=NOT_IN_RESULTS)
+    out: str | None = Field(
+        None, description="run folder; the command line's --out wins", json_schema_extra=NOT_IN_RESULTS
+    )
     n_actors: int = Field(2, ge=1, description="Ray actors, each holding the model", json_schema_extra=NOT_IN_RESULTS)
-    cpus_per_actor: float = Field(1.0, gt=0, description="CPU cores reserved per actor", json_schema_extra=NOT_IN_RESULTS)
-    gpus_per_actor: float = Field(0.0, ge=0, description="GPUs reserved per actor; may be a fraction", json_schema_extra=NOT_IN_RESULTS)
+    cpus_per_actor: float = Field(
+        1.0, gt=0, description="CPU cores reserved per actor", json_schema_extra=NOT_IN_RESULTS
+    )
+    gpus_per_actor: float = Field(
+        0.0, ge=0, description="GPUs reserved per actor; may be a fraction", json_schema_extra=NOT_IN_RESULTS
+    )
     n_threads: int = Field(1, ge=1, description="CPU threads per actor; fixed, because sums round by it")
     shard_size: int = Field(64, ge=1, description="prompts per shard, the unit of commit and retry")
-    max_attempts: int = Field(3, ge=1, description="tries per shard before quarantine", json_schema_extra=NOT_IN_RESULTS)
-    max_load_failures: int = Field(3, ge=1, description="failed actor starts before giving up", json_schema_extra=NOT_IN_RESULTS)
+    max_attempts: int = Field(
+        3, ge=1, description="tries per shard before quarantine", json_schema_extra=NOT_IN_RESULTS
+    )
+    max_load_failures: int = Field(
+        3, ge=1, description="failed actor starts before giving up", json_schema_extra=NOT_IN_RESULTS
+    )
 
 
 class RunConfig(Settings):
@@ -168,7 +191,12 @@ def _as_config_error(error: ValidationError, where: str) -> ConfigError:
             section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else section
         known = ", ".join(section.model_fields)
         return ConfigError(
-            f"{where}, {setting}", found="an unknown setting", expected=f"one of: {known}", to_do=f"Remove or rename it.{more}"
+            f"{where}, {setting}",
+            found="an unknown setting",
+            expected=f"one of: {known}",
+            to_do=f"Remove or rename it.{more}",
         )
     found = "nothing" if first["type"] == "missing" else repr(first["input"])
-    return ConfigError(f"{where}, {setting}", found=found, expected=first["msg"].lower(), to_do=f"Mend the setting.{more}")
+    return ConfigError(
+        f"{where}, {setting}", found=found, expected=first["msg"].lower(), to_do=f"Mend the setting.{more}"
+    )

@@ -51,7 +51,9 @@ def test_engine_equals_oracle_on_the_demo_model(demo_model: ReplacementModel, pr
     assert_engine_equals_oracle(demo_model, prompt)
 
 
-def test_engine_equals_oracle_on_the_demo_model_with_cross_layer_transcoders(demo_cross_layer: ReplacementModel) -> None:
+def test_engine_equals_oracle_on_the_demo_model_with_cross_layer_transcoders(
+    demo_cross_layer: ReplacementModel,
+) -> None:
     assert_engine_equals_oracle(demo_cross_layer, DEMO_PROMPTS[0])
 
 
@@ -71,7 +73,9 @@ def test_engine_equals_oracle_at_other_read_points(random_model: ReplacementMode
 def test_row_sum_plus_bias_is_the_nodes_value(random_model: ReplacementModel) -> None:
     prepared = prepare(random_model, random_model.tokenize(RANDOM_PROMPT))
     rows = ExplicitEngine(random_model, prepared, memory_budget_bytes=2**24).rows(row_nodes(prepared))
-    torch.testing.assert_close(rows.weights.sum(1) + rows.bias, node_values(random_model, prepared), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        rows.weights.sum(1) + rows.bias, node_values(random_model, prepared), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_row_sum_plus_bias_is_the_nodes_value_on_the_demo_model(demo_model: ReplacementModel) -> None:

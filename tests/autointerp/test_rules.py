@@ -68,7 +68,7 @@ def test_input_and_output_make_one_label() -> None:
         token(" Dallas", before=(6, 6)), token(" Plano", before=(4, 5)), token(" the", before=(0, 50)), promoted=PEAKED
     )
     label = RuleLabeller().label([found])[0]
-    assert label.label == "after ·Dallas, ·Plano → says ·Austin, ·Texas"
+    assert label.label == "says ·Austin, ·Texas ← after ·Dallas, ·Plano"
     assert (label.kind, label.rule_kind, label.rule_tokens) == ("both", "before", (" Dallas", " Plano"))
     assert (label.precision, label.recall) == (pytest.approx(10 / 11), 1.0)
     assert label.confidence == pytest.approx(2 * (10 / 11) / (10 / 11 + 1))

@@ -51,7 +51,7 @@ def test_known_features_get_the_labels_of_what_they_are(tiny_results: Path) -> N
         for layer, rule_kind in enumerate(("at", "before", "context")):
             kind, found_rule, tokens, text = labels[layer, state_idx]
             assert (kind, found_rule, sorted(tokens)) == ("both", rule_kind, sorted(f" {city}" for city in cities))
-            assert text.endswith(f"→ says ·{state}, ·{capital}")
+            assert text.startswith(f"says ·{state}, ·{capital} ← ")
     assert labels[0, 10][-1] == "on ·the"
     assert labels[2, 10][0] == "unclear"
 

@@ -30,13 +30,13 @@ def test_tokens_left_out_are_counted() -> None:
     label = write_label(
         "both", ("before", [" Dallas", " Houston", " Plano", " Waco", " Lubbock", " Tyler"]), [" Austin", " Texas"]
     )
-    assert label == "after ·Dallas, ·Houston, ·Plano, ·Waco +2 more → says ·Austin, ·Texas"
+    assert label == "says ·Austin, ·Texas ← after ·Dallas, ·Houston, ·Plano, ·Waco +2 more"
 
 
 def test_where_the_room_ends_input_tokens_go_first() -> None:
     long_names = [f" {letter * 12}" for letter in "abcd"]
     label = write_label("both", ("at", long_names), [" Austin", " Texas", " Plano"])
-    assert label == "on ·aaaaaaaaaaaa, ·bbbbbbbbbbbb +2 more → says ·Austin, ·Texas, ·Plano"
+    assert label == "says ·Austin, ·Texas, ·Plano ← on ·aaaaaaaaaaaa, ·bbbbbbbbbbbb +2 more"
 
 
 def test_white_space_is_shown_and_long_tokens_are_cut() -> None:

@@ -56,7 +56,8 @@ def test_scores_of_the_hand_worked_graph() -> None:
 
 
 def test_pruning_of_the_hand_worked_graph() -> None:
-    # Descending: .5625 .55 .425 .1375 .1375 .1 of 1.9125; the share 0.8 is reached at .425 (0.8039): features 0 and the error fall.
+    # Descending: .5625 .55 .425 .1375 .1375 .1 of 1.9125; the share 0.8 is reached at .425 (0.8039): features 0 and
+    # the error fall.
     pruned = hand_graph().prune(0.8, 1.0)
     assert pruned.node_mask.tolist() == [False, True, True, *[False] * 4, True, True, True, True]
     kept = set(zip(pruned.edge_target.tolist(), pruned.edge_source.tolist(), strict=True))
@@ -68,7 +69,9 @@ def test_edge_scores_of_the_hand_worked_graph() -> None:
     # After renormalising: row 10 -> {2: 1}; row 2 -> {1: 2/3, 8: 1/3}; I(2) = 0.65; I(1) = 0.15 + 0.65 * 2/3.
     scores = {(edge["target_idx"], edge["source_idx"]): edge["edge_score"] for edge in pruned.edges().to_dicts()}
     nodes = {node["node_idx"]: node for node in pruned.nodes().to_dicts()}
-    by_name = {(nodes[t]["kind"], nodes[t]["token"], nodes[s]["kind"], nodes[s]["feature"]): v for (t, s), v in scores.items()}
+    by_name = {
+        (nodes[t]["kind"], nodes[t]["token"], nodes[s]["kind"], nodes[s]["feature"]): v for (t, s), v in scores.items()
+    }
     assert by_name["logit", "a", "feature", 9] == pytest.approx(0.45)
     assert by_name["logit", "b", "feature", 9] == pytest.approx(0.2)
     assert by_name["feature", "y", "feature", 7] == pytest.approx(0.65 * 2 / 3)
@@ -79,7 +82,8 @@ def test_edge_scores_of_the_hand_worked_graph() -> None:
 
 
 def test_a_low_edge_threshold_drops_features_that_dangle() -> None:
-    # The strongest edge is (1, 8) with 0.15 + 0.65 * 2/3 = 0.583; at a share of 0.2 only it stays, and feature 1 then leads nowhere.
+    # The strongest edge is (1, 8) with 0.15 + 0.65 * 2/3 = 0.583; at a share of 0.2 only it stays, and feature 1 then
+    # leads nowhere.
     pruned = hand_graph().prune(0.8, 0.2)
     assert len(pruned.edge_weight) == 0
     assert pruned.count(NodeKind.feature) == 0

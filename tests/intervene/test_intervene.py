@@ -60,7 +60,9 @@ def test_no_edit_changes_nothing(demo_model: ReplacementModel) -> None:
 
 def test_setting_a_feature_to_what_it_is_changes_nothing(demo_model: ReplacementModel) -> None:
     activations = demo_model.get_activations(PROMPT)[0]
-    edit = Edit(layer=0, pos=int(activations.pos[0]), feature=int(activations.feature[0]), value=float(activations.value[0]))
+    edit = Edit(
+        layer=0, pos=int(activations.pos[0]), feature=int(activations.feature[0]), value=float(activations.value[0])
+    )
     edited, plain = intervene(PROMPT, demo_model, [edit]), intervene(PROMPT, demo_model, [])
     torch.testing.assert_close(edited.logits, plain.logits, atol=1e-5, rtol=1e-5)
 

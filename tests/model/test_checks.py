@@ -75,7 +75,7 @@ def test_a_skip_connection_is_refused_until_the_engine_knows_it(checkpoint: Path
     tensors = load_file(folder / "layer_0.safetensors") | {"W_skip": torch.zeros(32, 32)}
     save_file(tensors, folder / "layer_0.safetensors")
     with pytest.raises(ModelError, match="W_skip"):
-        ReplacementModel.from_pretrained(checkpoint, folder)
+        check_transcoders(str(checkpoint), str(folder))
 
 
 def test_a_folder_without_settings_is_refused(checkpoint: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The base of trust: the bridge computes what plain transformers does, replacement plus error changes nothing, no hook stays."""
+"""The base of trust: the bridge computes what plain transformers does, replacement plus error changes nothing, no
+hook stays.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,12 @@ def test_logits_of_the_demo_model_equal_plain_transformers(demo_model: Replaceme
     torch.testing.assert_close(demo_model.forward(token_ids).logits, expected, atol=1e-4, rtol=1e-4)
 
 
-def loss_activations_and_gradient(model: ReplacementModel, token_ids: torch.Tensor, *, replaced: bool) -> tuple[Any, ...]:
-    """Loss, every cached activation and the gradient at the embedding, bare or with features plus error as MLP outputs."""
+def loss_activations_and_gradient(
+    model: ReplacementModel, token_ids: torch.Tensor, *, replaced: bool
+) -> tuple[Any, ...]:
+    """Loss, every cached activation and the gradient at the embedding, bare or with features plus error as MLP
+    outputs.
+    """
     prepared = prepare(model, token_ids)
     cache: dict[str, torch.Tensor] = {}
     leaf = prepared.forward.embedding.clone().requires_grad_(True)
@@ -82,15 +88,22 @@ def hook_count(model: ReplacementModel) -> int:
     return sum(len(point._forward_hooks) + len(point.fwd_hooks) for point in model.bridge.hook_dict.values())
 
 
+def fail_while_hooked(model: ReplacementModel) -> None:
+    assert hook_count(model) > 0
+    raise RuntimeError("on purpose")
+
+
 def test_after_the_with_no_hook_stays_and_outputs_are_bit_equal(random_model: ReplacementModel) -> None:
     token_ids = random_model.tokenize(PROMPT)
     with torch.no_grad():
         before = random_model.bridge(token_ids[None])
     assert hook_count(random_model) == 0
     random_model.replaced_logits(token_ids)
-    with pytest.raises(RuntimeError, match="on purpose"), random_model.hooks([("embed.hook_out", lambda value, hook: value * 2)]):
-        assert hook_count(random_model) > 0
-        raise RuntimeError("on purpose")
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        random_model.hooks([("embed.hook_out", lambda value, hook: value * 2)]),
+    ):
+        fail_while_hooked(random_model)
     assert hook_count(random_model) == 0
     with torch.no_grad():
         assert torch.equal(random_model.bridge(token_ids[None]), before)
@@ -124,7 +137,9 @@ def test_content_hash_sees_names_and_bytes(tmp_path: Path) -> None:
     assert content_hash(tmp_path) != first
 
 
-@pytest.mark.parametrize("reference", ["/no/such/folder", "./missing", "package:tracer/no/such", "package:no_such_package/x"])
+@pytest.mark.parametrize(
+    "reference", ["/no/such/folder", "./missing", "package:tracer/no/such", "package:no_such_package/x"]
+)
 def test_references_that_lead_nowhere_are_refused(reference: str) -> None:
     with pytest.raises(ModelError, match="no such folder"):
         resolve(reference)

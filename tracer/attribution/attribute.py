@@ -10,10 +10,10 @@ from tracer.attribution.explicit import ExplicitEngine
 from tracer.attribution.oracle import Oracle
 from tracer.attribution.prepared import Prepared, prepare
 from tracer.attribution.schedule import Computed, compute_rows
-from tracer.model.tokenizer import token_text
 from tracer.errors import ConfigError
 from tracer.graph.graph import Graph
 from tracer.model.replacement import Prompt, ReplacementModel
+from tracer.model.tokenizer import token_text
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ def attribute(
     Args:
         prompt: text, token ids or a tensor of them; a special token is put in front when absent.
         model: the replacement model.
-        attribution_targets: tokens (ids or strings) to attribute at the last position; the salient logits when not given.
+        attribution_targets: tokens (ids or strings) to attribute at the last position; the salient logits when not
+            given.
         max_n_logits: at most this many salient logits.
         desired_logit_prob: probability mass that they reach.
         batch_size: rows computed at once; chosen from the memory budget when not given.
@@ -65,13 +66,7 @@ def attribute(
         >>> graph.targets[0].token
         'Austin'
     """
-    if not 0.0 < coverage <= 1.0:
-        raise ConfigError("attribute", found=f"coverage {coverage}", expected="a share in (0, 1]", to_do="Mend the setting.")
-    if (max_feature_nodes or 1) < 1 or (batch_size or 1) < 1:
-        raise ConfigError(
-            "attribute", found=f"max_feature_nodes {max_feature_nodes}, batch_size {batch_size}",
-            expected="positive numbers", to_do="Mend the settings.",
-        )  # fmt: skip
+    _check_settings(coverage, max_feature_nodes, batch_size)
     prepared = prepare(
         model,
         model.tokenize(prompt),
@@ -83,6 +78,18 @@ def attribute(
         model, prepared, text=prompt if isinstance(prompt, str) else None, coverage=coverage, batch_size=batch_size,
         max_feature_nodes=max_feature_nodes, memory_budget_bytes=memory_budget_bytes, engine=engine, verbose=verbose,
     )  # fmt: skip
+
+
+def _check_settings(coverage: float, max_feature_nodes: int | None, batch_size: int | None) -> None:
+    if not 0.0 < coverage <= 1.0:
+        raise ConfigError(
+            "attribute", found=f"coverage {coverage}", expected="a share in (0, 1]", to_do="Mend the setting."
+        )
+    for name, count in (("max_feature_nodes", max_feature_nodes), ("batch_size", batch_size)):
+        if count is not None and count < 1:
+            raise ConfigError(
+                "attribute", found=f"{name} {count}", expected="a positive number", to_do="Mend the setting."
+            )
 
 
 def graph_of(
@@ -134,7 +141,7 @@ def _assemble(model: ReplacementModel, prepared: Prepared, computed: Computed, t
     tokens = tuple(token_text(model.tokenizer, int(token_id)) for token_id in token_ids)
     return Graph(
         layout=layout,
-        text=model.tokenizer.decode(token_ids[1:]) if text is None else text,
+        text=str(model.tokenizer.decode(token_ids[1:])) if text is None else text,
         token_ids=token_ids,
         tokens=tokens,
         targets=prepared.targets.targets,

@@ -1,7 +1,8 @@
 """The explicit engine: rows of the adjacency from the frozen linear map, without autograd.
 
-Going down from where a node reads: at each layer contract the read vectors with what that layer's MLP wrote (decoder vectors times
-activations, errors), then pull them back over attention; at the bottom, contract with the token embeddings.
+Going down from where a node reads: at each layer contract the read vectors with what that layer's MLP wrote (decoder
+vectors times activations, errors), then pull them back over attention; at the bottom, contract with the token
+embeddings.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from tracer.attribution.prepared import Prepared, Rows
 from tracer.model.replacement import ReplacementModel
 
 N_LIVE_COPIES = 8
-"""Tensors of the size of the read vectors that are alive at once; measured, sets the chunk size from the memory budget."""
+"""Tensors of the size of the read vectors that are alive at once; measured, sets the chunk size from the memory
+budget.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,9 @@ class ExplicitEngine:
         self.written = [self._written(layer) for layer in range(model.n_layers)]
         forward = prepared.forward
         n_ignored = model.facts.architecture.n_ignored_positions
-        constant = torch.stack([layer.b_dec for layer in model.transcoders.layers])[:, None].expand_as(forward.mlp_outputs)
+        constant = torch.stack([layer.b_dec for layer in model.transcoders.layers])[:, None].expand_as(
+            forward.mlp_outputs
+        )
         self.mlp_constant = torch.cat([forward.mlp_outputs[:, :n_ignored], constant[:, n_ignored:]], dim=1)
         row_bytes = N_LIVE_COPIES * forward.n_pos * forward.embedding.shape[1] * forward.embedding.element_size()
         self.n_chunk_rows = max(1, memory_budget_bytes // row_bytes)

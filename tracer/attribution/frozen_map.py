@@ -1,7 +1,8 @@
 """The frozen linear map of one prompt, run backwards without autograd.
 
-A read vector `G (row, pos, d_model)` in the stream in front of an MLP is pulled back over that layer's attention by
-`G += (pattern^T (G W_O^T)) W_V^T / scale` (norm weight and centring are folded into `W_V`); MLP outputs are frozen and pass nothing.
+A read vector `G (row, pos, d_model)` in the stream in front of an MLP is pulled back over that layer's attention by `G
++= (pattern^T (G W_O^T)) W_V^T / scale` (norm weight and centring are folded into `W_V`); MLP outputs are frozen and
+pass nothing.
 """
 
 from jaxtyping import Float

@@ -1,8 +1,8 @@
 """The oracle: the same rows by autograd through the bridge's own forward pass. Slow, and meant to be obviously right.
 
-Attention patterns and norm scales are set to their captured values, every MLP output is a leaf; then the gradient of a node's value with
-respect to an MLP output or an embedding, dotted with what a source wrote there, is the edge. Shares with the explicit engine nothing
-but the node numbering and the captured forward pass.
+Attention patterns and norm scales are set to their captured values, every MLP output is a leaf; then the gradient of a
+node's value with respect to an MLP output or an embedding, dotted with what a source wrote there, is the edge. Shares
+with the explicit engine nothing but the node numbering and the captured forward pass.
 """
 
 from typing import Any
@@ -24,6 +24,8 @@ class Oracle:
         forward = prepared.forward
         self.embedding = forward.embedding.clone().requires_grad_(True)
         self.mlp_outputs = [output.clone().requires_grad_(True) for output in forward.mlp_outputs]
+        self.written = [self._written(layer) for layer in range(model.n_layers)]
+        self.errors = self._errors()
         self.reads: dict[int, Tensor] = {}
         with torch.enable_grad(), model.hooks(self._hooks()) as bridge:
             logits = bridge(forward.token_ids[None])[0]
@@ -70,27 +72,47 @@ class Oracle:
         bias = torch.zeros(len(nodes), dtype=weights.dtype)
         for place, node in enumerate(nodes.tolist()):
             value = self.value(node)
-            gradients = torch.autograd.grad(value, [*self.mlp_outputs, self.embedding], retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(
+                value, [*self.mlp_outputs, self.embedding], retain_graph=True, allow_unused=True
+            )
             *mlp, embedding = [torch.zeros_like(self.embedding) if found is None else found for found in gradients]
             weights[place] = self._edges(mlp, embedding)
             bias[place] = value.detach() - weights[place].sum()
         return Rows(weights=weights, bias=bias)
 
+    def _written(self, layer: int) -> Tensor:
+        """What each active feature of `layer` wrote, shape (feature, written, d_model)."""
+        nodes = self.prepared.layout.layer_features(layer)
+        features = self.prepared.layout.features[nodes, 2]
+        decoder = self.model.transcoders.layers[layer].W_dec[features]
+        return decoder * self.prepared.activations[nodes, None, None]
+
+    def _errors(self) -> list[Tensor]:
+        """MLP outputs minus decoder biases minus what features wrote, by layer; zero at ignored positions."""
+        layout, transcoders = self.prepared.layout, self.model.transcoders
+        errors = [
+            output - layer.b_dec
+            for output, layer in zip(self.prepared.forward.mlp_outputs, transcoders.layers, strict=True)
+        ]
+        for layer, vectors in enumerate(self.written):
+            pos = layout.features[layout.layer_features(layer), 1].to(vectors.device)
+            for offset in range(vectors.shape[1]):
+                errors[layer + offset].index_add_(0, pos, vectors[:, offset], alpha=-1)
+        for error in errors:
+            error[: self.model.facts.architecture.n_ignored_positions] = 0
+        return errors
+
     def _edges(self, mlp_gradients: list[Tensor], embedding_gradient: Tensor) -> Tensor:
-        prepared, transcoders = self.prepared, self.model.transcoders
-        edges = torch.zeros(prepared.layout.n_nodes)
-        reconstruction = [layer.b_dec.expand_as(gradient).clone() for layer, gradient in zip(transcoders.layers, mlp_gradients, strict=True)]
-        for node, (layer, pos, feature) in enumerate(prepared.layout.features.tolist()):
-            decoder = transcoders.layers[layer].W_dec[feature] * prepared.activations[node]
-            for offset, vector in enumerate(decoder):
-                edges[node] += vector @ mlp_gradients[layer + offset][pos]
-                reconstruction[layer + offset][pos] += vector
-        n_ignored = self.model.facts.architecture.n_ignored_positions
-        for layer, gradient in enumerate(mlp_gradients):
-            error = prepared.forward.mlp_outputs[layer] - reconstruction[layer]
-            error[:n_ignored] = 0
-            edges[prepared.layout.errors(layer)] = (error * gradient).sum(-1).cpu()
-        edges[prepared.layout.first_token : prepared.layout.first_target] = (
-            (prepared.forward.embedding * embedding_gradient).sum(-1).cpu()
+        layout = self.prepared.layout
+        edges = torch.zeros(layout.n_nodes)
+        for layer, vectors in enumerate(self.written):
+            nodes = layout.layer_features(layer)
+            pos = layout.features[nodes, 1]
+            for offset in range(vectors.shape[1]):
+                edges[nodes] += (vectors[:, offset] * mlp_gradients[layer + offset][pos]).sum(-1).cpu()
+        for layer, (error, gradient) in enumerate(zip(self.errors, mlp_gradients, strict=True)):
+            edges[layout.errors(layer)] = (error * gradient).sum(-1).cpu()
+        edges[layout.first_token : layout.first_target] = (
+            (self.prepared.forward.embedding * embedding_gradient).sum(-1).cpu()
         )
         return edges

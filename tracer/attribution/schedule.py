@@ -1,9 +1,10 @@
 """Which rows are computed: the most influential ones, until what is left uncovered is small, with a stated bound.
 
-Influence flows from the targets down. With the rows known so far, every node's computed influence is a lower bound of its true one, and the
-influence that sits on features without a row, `U` (as a share of the target weights), bounds what is missing: `0 <= I - I_computed <= U`,
-because an absorbed random walk visits a node at most once. Each round computes the rows of the fewest features that hold all
-but half of the allowed remainder, so the choice depends on influences alone, not on how rows are batched.
+Influence flows from the targets down. With the rows known so far, every node's computed influence is a lower bound of
+its true one, and the influence that sits on features without a row, `U` (as a share of the target weights), bounds what
+is missing: `0 <= I - I_computed <= U`, because an absorbed random walk visits a node at most once. Each round computes
+the rows of the fewest features that hold all but half of the allowed remainder, so the choice depends on influences
+alone, not on how rows are batched.
 """
 
 from collections.abc import Callable

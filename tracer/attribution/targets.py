@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tracer.model.tokenizer import token_text
 from tracer.errors import ConfigError, DataError
 from tracer.graph.graph import Target
 from tracer.model.forward import Forward
 from tracer.model.replacement import ReplacementModel
+from tracer.model.tokenizer import token_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,9 @@ def salient_logits(probabilities: Float[Tensor, " vocab"], max_n_logits: int, de
     """
     if max_n_logits < 1 or not 0.0 <= desired_logit_prob <= 1.0:
         found = f"max_n_logits {max_n_logits}, desired_logit_prob {desired_logit_prob}"
-        raise ConfigError("targets", found=found, expected="at least 1, and a share in [0, 1]", to_do="Mend the settings.")
+        raise ConfigError(
+            "targets", found=found, expected="at least 1, and a share in [0, 1]", to_do="Mend the settings."
+        )
     top = probabilities.topk(min(max_n_logits, len(probabilities)))
     n_needed = int((top.values.double().cumsum(0) < desired_logit_prob).sum()) + 1
     return top.indices[:n_needed].tolist()
@@ -50,7 +52,9 @@ def _given_ids(given: Sequence[int | str], model: ReplacementModel) -> list[int]
                 )  # fmt: skip
             token = encoded[0]
         if not 0 <= int(token) < d_vocab:
-            raise DataError("targets", found=f"id {token}", expected=f"0 to {d_vocab - 1}", to_do="Give an id of the vocabulary.")
+            raise DataError(
+                "targets", found=f"id {token}", expected=f"0 to {d_vocab - 1}", to_do="Give an id of the vocabulary."
+            )
         ids.append(int(token))
     return ids
 

@@ -55,7 +55,8 @@ def read_evidence(database: Path) -> Iterator[list[Evidence]]:
 def _read_holders(connection: Connection) -> Holders:
     rows = connection.execute(HOLDERS_SQL).fetchnumpy()
     token_ids, starts = np.unique(rows["token_id"], return_index=True)
-    return dict(zip(token_ids.tolist(), np.split(rows["prompt_idx"], starts[1:]), strict=True))
+    parts = np.split(rows["prompt_idx"], starts[1:]) if len(token_ids) else []
+    return dict(zip(token_ids.tolist(), parts, strict=True))
 
 
 def _read_batch(connection: Connection, kept: Sequence[tuple[int, int]], holders: Holders) -> list[Evidence]:

@@ -19,7 +19,7 @@ SENTENCES: dict[RuleKind, str] = {
 
 
 def write_label(kind: LabelKind, rule: tuple[RuleKind, Sequence[str]] | None, said: Sequence[str]) -> str:
-    """For example `after Dallas, Houston, Plano → says Austin, Texas`; fewer tokens are shown where the room ends.
+    """For example `says Austin, Texas ← after Dallas, Houston, Plano`; fewer tokens are shown where the room ends.
 
     Args:
         kind: which sides were found; an unclear label says so.
@@ -37,14 +37,13 @@ def write_label(kind: LabelKind, rule: tuple[RuleKind, Sequence[str]] | None, sa
 
 
 def _write(kind: LabelKind, rule: tuple[RuleKind, Sequence[str]] | None, n_shown: int, said: Sequence[str]) -> str:
-    sides = []
+    # What is said comes first: it is the shorter side, and it survives where a narrow table cuts the label off.
+    sides = [f"says {_join(said)}"] if said else []
     if rule:
         n_more = len(rule[1]) - n_shown
         more = f" +{n_more} more" if n_more else ""
         sides.append(f"{PLACES[rule[0]]} {_join(rule[1][:n_shown])}{more}")
-    if said:
-        sides.append(f"says {_join(said)}")
-    text = " → ".join(sides)
+    text = " ← ".join(sides)
     if kind == "unclear":
         return f"unclear, sometimes {text}" if text else "unclear"
     return text

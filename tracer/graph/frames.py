@@ -68,15 +68,13 @@ def edges(graph: "Graph") -> pl.DataFrame:
     weights = graph.target_weights
     reach = edge_influence(graph.edge_target, graph.edge_source, normalised, weights)
     score = normalised * (reach + weights)[graph.edge_target]
-    frame = pl.DataFrame(
-        {
-            "target_idx": place[graph.edge_target].numpy(),
-            "source_idx": place[graph.edge_source].numpy(),
-            "weight": graph.edge_weight.double().numpy(),
-            "normalised_weight": normalised.double().numpy(),
-            "edge_score": score.double().numpy(),
-        }
-    )
+    frame = pl.DataFrame({
+        "target_idx": place[graph.edge_target].numpy(),
+        "source_idx": place[graph.edge_source].numpy(),
+        "weight": graph.edge_weight.double().numpy(),
+        "normalised_weight": normalised.double().numpy(),
+        "edge_score": score.double().numpy(),
+    })
     return frame.sort("edge_score", "target_idx", "source_idx", descending=[True, False, False])
 
 

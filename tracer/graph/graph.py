@@ -29,10 +29,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """Nodes, and edges `A[target, source]`: the direct effect of a source on a target's pre-activation or demeaned logit.
+    """Nodes, and edges `A[target, source]`: the direct effect of a source on a target's pre-activation or demeaned
+    logit.
 
-    Every edge is kept until `prune`; a pruned graph has the same node numbering, with `node_mask` false where a node was
-    dropped. Tensors are on the CPU.
+    Every edge is kept until `prune`; a pruned graph has the same node numbering, with `node_mask` false where a node
+    was dropped. Tensors are on the CPU.
     """
 
     layout: NodeLayout
@@ -47,7 +48,9 @@ class Graph:
     has_row: Bool[Tensor, " feature"]
     """Whether the edges into a feature were computed."""
     row_bias: Float[Tensor, " node"]
-    """Per node with a row: what its value owes to no node (biases, learned positions, the special token's MLP outputs)."""
+    """Per node with a row: what its value owes to no node (biases, learned positions, the special token's MLP
+    outputs).
+    """
     node_mask: Bool[Tensor, " node"]
     influence: Float[Tensor, " node"]
     """Influence in the unpruned graph."""
@@ -94,7 +97,9 @@ class Graph:
         return frames.nodes(self)
 
     def edges(self) -> "pl.DataFrame":
-        """Kept edges with the columns of the `edges` table; `source_idx` and `target_idx` are `node_idx` of `nodes()`."""
+        """Kept edges with the columns of the `edges` table; `source_idx` and `target_idx` are `node_idx` of
+        `nodes()`.
+        """
         return frames.edges(self)
 
     def count(self, kind: NodeKind) -> int:

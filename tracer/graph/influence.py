@@ -1,7 +1,7 @@
 """Influence: how much each node matters for the targets. The only solver.
 
-With `Ahat = |A| / rowsum|A|` and `w` the weights of the targets, influence is `I = w (Ahat + Ahat^2 + ...)` (Ameisen et al. 2025). The
-graph has no cycles, so the series ends.
+With `Ahat = |A| / rowsum|A|` and `w` the weights of the targets, influence is `I = w (Ahat + Ahat^2 + ...)` (Ameisen et
+al. 2025). The graph has no cycles, so the series ends.
 """
 
 import torch
@@ -56,5 +56,7 @@ def edge_influence(
 ) -> Float[Tensor, " node"]:
     """Influence of every node of a sparse graph."""
     n_nodes = len(weights)
-    rows = torch.sparse_coo_tensor(torch.stack([target, source]), normalised, (n_nodes, n_nodes), check_invariants=False)
+    rows = torch.sparse_coo_tensor(
+        torch.stack([target, source]), normalised, (n_nodes, n_nodes), check_invariants=False
+    )
     return influence(rows.coalesce(), torch.arange(n_nodes, device=weights.device), weights)

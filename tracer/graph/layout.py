@@ -1,6 +1,7 @@
 """Node numbering: the only place that knows which index is which node.
 
-The order is circuit-tracer's: features (by layer, position, feature), then errors layer by layer, then tokens, then targets.
+The order is circuit-tracer's: features (by layer, position, feature), then errors layer by layer, then tokens, then
+targets.
 """
 
 from dataclasses import dataclass

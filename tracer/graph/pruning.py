@@ -1,8 +1,9 @@
 """Pruning: the nodes and edges that carry a stated share of influence.
 
-The rule is that of Ameisen et al. 2025 as circuit-tracer applies it: nodes whose influence is at least the value at which the
-descending cumulative share first reaches the threshold (ties kept; tokens and targets always), the rest removed and rows
-normalised anew, edges by `Ahat[t, s] * (I + w)[t]` under the same rule, then dangling nodes dropped until none is left.
+The rule is that of Ameisen et al. 2025 as circuit-tracer applies it: nodes whose influence is at least the value at
+which the descending cumulative share first reaches the threshold (ties kept; tokens and targets always), the rest
+removed and rows normalised anew, edges by `Ahat[t, s] * (I + w)[t]` under the same rule, then dangling nodes dropped
+until none is left.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ def rank(values: Float[Tensor, " item"], threshold: float) -> Ranking:
         ConfigError: the threshold is outside [0, 1].
     """
     if not 0.0 <= threshold <= 1.0:
-        raise ConfigError("pruning", found=f"threshold {threshold}", expected="a share in [0, 1]", to_do="Mend the threshold.")
+        raise ConfigError(
+            "pruning", found=f"threshold {threshold}", expected="a share in [0, 1]", to_do="Mend the threshold."
+        )
     if not len(values):
         return Ranking(cumulative=values, kept=values.bool(), n_near_cut=0)
     ordered, order = values.double().sort(descending=True, stable=True)
@@ -79,9 +82,7 @@ def prune(graph: "Graph", *, node_threshold: float, edge_threshold: float) -> Ke
     edge_mask = between_kept.clone()
     edge_mask[between_kept] = edge_ranking.kept
     node_mask, edge_mask = _drop_dangling(graph, node_mask, edge_mask)
-    return Kept(
-        node_mask=node_mask, edge_mask=edge_mask, n_near_cut=node_ranking.n_near_cut + edge_ranking.n_near_cut
-    )
+    return Kept(node_mask=node_mask, edge_mask=edge_mask, n_near_cut=node_ranking.n_near_cut + edge_ranking.n_near_cut)
 
 
 def _drop_dangling(graph: "Graph", node_mask: Tensor, edge_mask: Tensor) -> tuple[Tensor, Tensor]:

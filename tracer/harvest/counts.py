@@ -1,5 +1,6 @@
 """Mergeable counts per feature and token: sums of two shards' counts are the counts of both."""
 
+import numpy as np
 import polars as pl
 
 from tracer.harvest.firings import Firings
@@ -14,7 +15,8 @@ def feature_counts(data: Firings) -> pl.DataFrame:
     """Rows of the `feature_counts` table."""
     activation = pl.col("activation")
     return (
-        data.firings.group_by(_FEATURE)
+        data.firings
+        .group_by(_FEATURE)
         .agg(
             pl.len().cast(pl.Int64).alias("n_firings"),
             pl.col("prompt_idx").n_unique().cast(pl.Int64).alias("n_prompts"),
@@ -28,12 +30,14 @@ def feature_counts(data: Firings) -> pl.DataFrame:
 
 def activation_histogram(data: Firings) -> pl.DataFrame:
     """Rows of the `feature_activation_hist` table: quarter octaves of the absolute activation, by sign."""
-    magnitude = pl.col("activation").abs()
+    firings = data.firings.filter(pl.col("activation") != 0)
+    # numpy's log2 is exact at powers of two, where the ratio of two natural logarithms may fall into the bin below.
+    octave = pl.Series(np.log2(firings["activation"].abs().to_numpy()), dtype=pl.Float64)
     return (
-        data.firings.filter(magnitude > 0)
+        firings
         .with_columns(
             (pl.col("activation") < 0).alias("is_negative"),
-            (magnitude.log(2) * BINS_PER_OCTAVE).floor().cast(pl.Int64).alias("bin"),
+            (octave * BINS_PER_OCTAVE).floor().cast(pl.Int64).alias("bin"),
         )
         .group_by([*_FEATURE, "is_negative", "bin"])
         .agg(pl.len().cast(pl.Int64).alias("n"))
@@ -42,7 +46,9 @@ def activation_histogram(data: Firings) -> pl.DataFrame:
 
 
 def _context_pairs(data: Firings) -> pl.DataFrame:
-    """(prompt_idx, pos, token_id): the distinct tokens among the `N_CONTEXT_TOKENS` in front of each eligible position."""
+    """(prompt_idx, pos, token_id): the distinct tokens among the `N_CONTEXT_TOKENS` in front of each eligible
+    position.
+    """
     offsets = pl.DataFrame({"offset": list(range(1, N_CONTEXT_TOKENS + 1))})
     places = data.eligible.select("prompt_idx", "pos").join(offsets, how="cross")
     sources = data.tokens.select("prompt_idx", "token_id", pl.col("pos").alias("context_pos"))

@@ -15,7 +15,9 @@ _EXAMPLE = [*_FEATURE, "prompt_idx"]
 
 
 def example_split(prompt_id: str) -> str:
-    """`explain` for half of all prompts, `score` for the others, so that labels are tested on texts their author never saw."""
+    """`explain` for half of all prompts, `score` for the others, so that labels are tested on texts their author
+    never saw.
+    """
     return "explain" if hashlib.sha256(f"split|{prompt_id}".encode()).digest()[0] < 128 else "score"
 
 
@@ -28,7 +30,8 @@ def _peaks(data: Firings, n_examples: int) -> pl.DataFrame:
     by_strength = ["layer", "feature", "activation", "prompt_id", "pos"]
     descending = [False, False, True, False, False]
     return (
-        data.firings.join(prompts, on="prompt_idx")
+        data.firings
+        .join(prompts, on="prompt_idx")
         .sort(by_strength, descending=descending)
         .unique(subset=_EXAMPLE, keep="first", maintain_order=True)
         .with_columns(pl.int_range(pl.len()).over(_FEATURE).cast(pl.Int64).alias("rank"))
@@ -47,7 +50,8 @@ def top_examples(data: Firings, n_examples: int, separator: str) -> pl.DataFrame
     peaks = _peaks(data, n_examples)
     offsets = pl.DataFrame({"offset": list(range(-N_BEFORE, N_AFTER + 1))})
     window = (
-        peaks.select(*_EXAMPLE, "rank", pl.col("pos").alias("peak"))
+        peaks
+        .select(*_EXAMPLE, "rank", pl.col("pos").alias("peak"))
         .join(offsets, how="cross")
         .with_columns((pl.col("peak") + pl.col("offset")).alias("pos"))
         .join(data.tokens, on=["prompt_idx", "pos"])
@@ -80,4 +84,3 @@ def top_examples(data: Firings, n_examples: int, separator: str) -> pl.DataFrame
         )
         .sort([*_FEATURE, "rank"])
     )  # fmt: skip
-

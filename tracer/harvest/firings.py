@@ -15,7 +15,8 @@ FIRING_SCHEMA = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firings:
-    """`firings` has a row per active feature and position, `tokens` one per token; both refer to a place in `prompt_ids`.
+    """`firings` has a row per active feature and position, `tokens` one per token; both refer to a place in
+    `prompt_ids`.
 
     Positions below `n_ignored` hold special tokens: nothing fires there, but they can be the token before.
     """

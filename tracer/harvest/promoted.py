@@ -33,7 +33,9 @@ def promoted_logits(
 def promoted_tokens(
     model: ReplacementModel, features: Sequence[tuple[int, int]], n_tokens: int
 ) -> list[dict[str, Any]]:
-    """Records of the `feature_logits` table: decoder norm, most promoted and most suppressed tokens per unit of activation."""
+    """Records of the `feature_logits` table: decoder norm, most promoted and most suppressed tokens per unit of
+    activation.
+    """
     records: list[dict[str, Any]] = []
     for start in range(0, len(features), N_CHUNK):
         chunk = features[start : start + N_CHUNK]
@@ -41,15 +43,13 @@ def promoted_tokens(
         n_shown = min(n_tokens, logits.shape[1])
         top, bottom = logits.topk(n_shown), logits.topk(n_shown, largest=False)
         for place, (layer, feature) in enumerate(chunk):
-            records.append(
-                {
-                    "layer": layer,
-                    "feature": feature,
-                    "decoder_norm": float(model.transcoders.layers[layer].W_dec[feature].norm()),
-                    "top_tokens": [token_text(model.tokenizer, int(idx)) for idx in top.indices[place]],
-                    "top_token_logits": top.values[place].tolist(),
-                    "bottom_tokens": [token_text(model.tokenizer, int(idx)) for idx in bottom.indices[place]],
-                    "bottom_token_logits": bottom.values[place].tolist(),
-                }
-            )
+            records.append({
+                "layer": layer,
+                "feature": feature,
+                "decoder_norm": float(model.transcoders.layers[layer].W_dec[feature].norm()),
+                "top_tokens": [token_text(model.tokenizer, int(idx)) for idx in top.indices[place]],
+                "top_token_logits": top.values[place].tolist(),
+                "bottom_tokens": [token_text(model.tokenizer, int(idx)) for idx in bottom.indices[place]],
+                "bottom_token_logits": bottom.values[place].tolist(),
+            })
     return records

@@ -1,11 +1,11 @@
 """The demo model's card: every figure that is claimed of it, the floors under them, and the text that states both."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
-from typing import Any
+from typing import Any, cast
 
-import torch
+from transformers import PreTrainedTokenizerFast
 
 from tracer.corpus.tasks import atlas
 from tracer.intervene import atlas_measures as measures
@@ -34,8 +34,8 @@ FLOORS = (
     Floor("answers.agreement", at_least=0.98),
     Floor("answers.pronoun", at_least=0.98),
     Floor("loss_recovered", at_least=0.96),
-    Floor("n_states_with_feature", at_least=24),
-    Floor("median_rank_of_state_feature", at_most=3),
+    Floor("n_states_with_feature", at_least=24.0),
+    Floor("median_rank_of_state_feature", at_most=3.0),
     Floor("influence_share_of_state_features", at_least=0.15),
     Floor("flips.top_10", at_least=0.85),
     Floor("flips.top_10_layer_0", at_least=0.60),
@@ -44,27 +44,49 @@ FLOORS = (
 )
 
 
-def measure_card(model: ReplacementModel, *, n_trials: int = 200, seed: int = 0) -> dict[str, Any]:
-    """All figures of one transcoder set; rates carry their 95 % Wilson intervals."""
+def measure_card(
+    model: ReplacementModel,
+    pairs: Sequence[measures.SwapPair],
+    *,
+    tasks: Sequence[str] = tuple(atlas.TASKS),
+    replaced_tasks: Sequence[str] = tuple(atlas.TASKS),
+    n_prompts: int = 200,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All figures of one transcoder set; rates carry their 95 % Wilson intervals.
+
+    Args:
+        model: the demo model with one of its transcoder sets.
+        pairs: held-out pairs of prompts for swaps.
+        tasks: whose answers are measured.
+        replaced_tasks: whose answers are measured with every MLP replaced.
+        n_prompts: held-out prompts a task.
+        seed: seed of the prompts.
+    """
     rows, _ = packed_rows(
-        model.tokenizer, Random(f"card-{seed}"), n_rows=100, n_ctx=model.facts.n_ctx, answer_weight=1.0
+        cast("PreTrainedTokenizerFast", model.tokenizer),
+        Random(f"card-{seed}"),
+        n_rows=100,
+        n_ctx=model.facts.n_ctx,
+        answer_weight=1.0,
     )
     fidelity = measure_fidelity(model, list(rows.to(model.weights.W_U.device)))
-    pairs = measures.held_out_pairs(model, n_trials, seed)
-    states = measures.measure_state_features(model, pairs)
+    by_state = measures.state_features(model)
+    states = measures.measure_state_features(by_state, pairs)
     flips = {
         "top_10": measures.top_features(10),
         "top_10_layer_0": measures.top_features(10, layer=0),
         "random_20": measures.random_features(20),
-        "state_features": measures.named_features(measures.state_features(model)),
+        "state_features": measures.named_features(by_state),
     }
     scores = [pair.base_graph.scores() for pair in pairs]
     return {
         "fidelity": asdict(fidelity),
         "loss_recovered": fidelity.loss_recovered,
-        "answers": {task: _rate(measures.answer_rate(model, task, n_trials, seed=seed)) for task in atlas.TASKS},
+        "answers": {task: _rate(measures.answer_rate(model, task, n_prompts, seed=seed)) for task in tasks},
         "answers_replaced": {
-            task: _rate(measures.answer_rate(model, task, n_trials, replaced=True, seed=seed)) for task in atlas.TASKS
+            task: _rate(measures.answer_rate(model, task, n_prompts, replaced=True, seed=seed))
+            for task in replaced_tasks
         },
         "n_state_features": states.n_features,
         "n_states_with_feature": states.n_states,
@@ -75,7 +97,7 @@ def measure_card(model: ReplacementModel, *, n_trials: int = 200, seed: int = 0)
         "replacement_score_mean": sum(score.replacement for score in scores) / len(scores),
         "completeness_score_mean": sum(score.completeness for score in scores) / len(scores),
         "n_active_features_mean": sum(pair.base_graph.layout.n_features for pair in pairs) / len(pairs),
-        "texas_features_of_dallas": measures.texas_features_of_dallas(model),
+        "texas_features_of_dallas": measures.texas_features_of_dallas(model, by_state),
     }
 
 
@@ -131,13 +153,21 @@ def _figures(card: dict[str, Any]) -> list[str]:
         "state features, and states with one": f"{card['n_state_features']}, {card['n_states_with_feature']} of 26",
         "median influence rank of the best state feature": f"{card['median_rank_of_state_feature']:.0f}",
         "influence share of state features": f"{card['influence_share_of_state_features']:.2f}",
-        "replacement and completeness score": f"{card['replacement_score_mean']:.2f}, {card['completeness_score_mean']:.2f}",
+        "replacement score": f"{card['replacement_score_mean']:.2f}",
+        "completeness score": f"{card['completeness_score_mean']:.2f}",
         "active features a graph": f"{card['n_active_features_mean']:.0f}",
     }
-    lines = ["| figure | value (by layer) |", "|---|---|", *(f"| {name} | {value} |" for name, value in by_layer.items())]
+    lines = [
+        "| figure | value (by layer) |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in by_layer.items()),
+    ]
     lines += [f"| {name} | {value} |" for name, value in single.items()]
     lines += [f"| flips, {name.replace('_', ' ')} | {rate(entry)} |" for name, entry in card["flips"].items()]
     lines += [f"| answer kept, {name.replace('_', ' ')} | {rate(entry)} |" for name, entry in card["keeps"].items()]
     lines += ["", "| task | answers, held out | all MLPs replaced |", "|---|---|---|"]
-    lines += [f"| {task} | {rate(entry)} | {rate(card['answers_replaced'][task])} |" for task, entry in card["answers"].items()]
+    lines += [
+        f"| {task} | {rate(entry)} | {rate(card['answers_replaced'][task])} |"
+        for task, entry in card["answers"].items()
+    ]
     return lines

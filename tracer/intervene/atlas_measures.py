@@ -8,11 +8,13 @@ from statistics import mean, median
 
 import torch
 
-from tracer.attribution.attribute import attribute
+from tracer.attribution.attribute import attribute, graph_of
+from tracer.attribution.prepared import prepare
 from tracer.corpus.tasks import atlas, atlas_words
 from tracer.graph.graph import Graph
 from tracer.intervene import swaps
 from tracer.intervene.swaps import Rate
+from tracer.model.forward import Forward
 from tracer.model.replacement import ReplacementModel
 
 TWO_HOP_TEMPLATES = (
@@ -24,6 +26,9 @@ TWO_HOP_TEMPLATES = (
 FeatureKey = tuple[int, int]
 """(layer, feature)"""
 
+FeaturesOfState = dict[str, set[FeatureKey]]
+"""Features by the name of the state that they stand for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapPair:
@@ -31,6 +36,7 @@ class SwapPair:
 
     base: atlas.AtlasPrompt
     donor: atlas.AtlasPrompt
+    base_forward: Forward
     base_graph: Graph
     donor_graph: Graph
     donor_answer_id: int
@@ -46,11 +52,13 @@ def held_out_pairs(model: ReplacementModel, n_pairs: int, seed: int = 0) -> list
         task, template = TWO_HOP_TEMPLATES[idx % len(TWO_HOP_TEMPLATES)]
         base = atlas.draw(atlas.TASKS[task], rng, held_out=True, template=template)
         donor = atlas.partner(base, rng)
+        prepared = prepare(model, model.tokenize(base.text))
         pairs.append(
             SwapPair(
                 base=base,
                 donor=donor,
-                base_graph=attribute(base.text, model),
+                base_forward=prepared.forward,
+                base_graph=graph_of(model, prepared),
                 donor_graph=attribute(donor.text, model),
                 base_answer_id=ids[base.answer],
                 donor_answer_id=ids[donor.answer],
@@ -77,7 +85,7 @@ def random_features(n_features: int) -> Selection:
     return select
 
 
-def named_features(features_of_state: dict[str, set[FeatureKey]]) -> Selection:
+def named_features(features_of_state: FeaturesOfState) -> Selection:
     """Those that a table names after the prompt's state."""
 
     def select(graph: Graph, prompt: atlas.AtlasPrompt, _rng: Random) -> list[int]:
@@ -96,7 +104,7 @@ def flip_rate(model: ReplacementModel, pairs: Sequence[SwapPair], select: Select
         base_nodes = select(pair.base_graph, pair.base, rng)
         donor_nodes = select(pair.donor_graph, pair.donor, rng)
         edits = swaps.swap_edits(pair.base_graph, base_nodes, pair.donor_graph, donor_nodes)
-        n_flips += swaps.answer_after(model, pair.base_graph, edits) == pair.donor_answer_id
+        n_flips += swaps.answer_after(model, pair.base_forward, edits) == pair.donor_answer_id
     return Rate(n_hits=n_flips, n_trials=len(pairs))
 
 
@@ -106,14 +114,15 @@ def keep_rate(model: ReplacementModel, pairs: Sequence[SwapPair], select: Select
     n_kept = 0
     for pair in pairs:
         edits = swaps.ablation_edits(pair.base_graph, select(pair.base_graph, pair.base, rng))
-        n_kept += swaps.answer_after(model, pair.base_graph, edits) == pair.base_answer_id
+        n_kept += swaps.answer_after(model, pair.base_forward, edits) == pair.base_answer_id
     return Rate(n_hits=n_kept, n_trials=len(pairs))
 
 
-def state_features(model: ReplacementModel) -> dict[str, set[FeatureKey]]:
-    """Features that at some position of some two-hop template fire for at least 75 % of a state's cities, and of whose firings there at
+def state_features(model: ReplacementModel) -> FeaturesOfState:
+    """Features that at some position of some two-hop template fire for at least 75 % of a state's cities, and of
+    whose firings there at
     least 75 % are that state's."""
-    found: dict[str, set[FeatureKey]] = {state.name: set() for state in atlas_words.STATES}
+    found: FeaturesOfState = {state.name: set() for state in atlas_words.STATES}
     for _, template in TWO_HOP_TEMPLATES:
         counts: dict[tuple[int, int, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for city, state in atlas_words.STATE_BY_CITY.items():
@@ -139,9 +148,10 @@ class StateFeatureMeasures:
     influence_share: float
 
 
-def measure_state_features(model: ReplacementModel, pairs: Sequence[SwapPair]) -> StateFeatureMeasures:
-    """Rank (0 is the strongest feature) of the best feature of the prompt's state, and the share of feature influence on all of them."""
-    by_state = state_features(model)
+def measure_state_features(by_state: FeaturesOfState, pairs: Sequence[SwapPair]) -> StateFeatureMeasures:
+    """Rank (0 is the strongest feature) of the best feature of the prompt's state, and the share of feature influence
+    on all of them.
+    """
     select = named_features(by_state)
     ranks, shares = [], []
     for pair in pairs:
@@ -158,20 +168,20 @@ def measure_state_features(model: ReplacementModel, pairs: Sequence[SwapPair]) -
     )
 
 
-def texas_features_of_dallas(model: ReplacementModel) -> list[FeatureKey]:
+def texas_features_of_dallas(model: ReplacementModel, by_state: FeaturesOfState) -> list[FeatureKey]:
     """State features of Texas among the ten most influential of the Dallas prompt."""
     graph = attribute("the capital of the state containing Dallas is", model)
     top = swaps.most_influential(graph, 10)
     keys = [(layer, feature) for layer, _, feature in graph.layout.features[top].tolist()]
-    return [key for key in keys if key in state_features(model)["Texas"]]
+    return [key for key in keys if key in by_state["Texas"]]
 
 
 @torch.no_grad()
 def answer_rate(model: ReplacementModel, task: str, n_prompts: int, *, replaced: bool = False, seed: int = 0) -> Rate:
     """Share of held-out prompts of a task that the model answers right, bare or with every MLP replaced.
 
-    Agreement and greater-than count as right when most of the probability is on the right set of words: verbs of the noun's number
-    against the other number's; years after the start against the others.
+    Agreement and greater-than count as right when most of the probability is on the right set of words: verbs of the
+    noun's number against the other number's; years after the start against the others.
     """
     rng = Random(f"answers-{task}-{seed}")
     ids = model.tokenizer.get_vocab()

@@ -20,6 +20,13 @@ class Edit:
     value: float | None = None
     scale: float | None = None
 
+    def wanted(self, unedited: float) -> float:
+        """The activation to set, given the one in the unedited prompt."""
+        if self.value is not None:
+            return self.value
+        assert self.scale is not None, "checked by check_edits"
+        return self.scale * unedited
+
     def positions(self, n_pos: int) -> list[int]:
         """The positions meant, in a prompt of `n_pos` tokens.
 
@@ -32,7 +39,10 @@ class Edit:
         for pos in wanted:
             if not -n_pos <= pos < n_pos:
                 raise ConfigError(
-                    "edit", found=f"position {pos}", expected=f"a position of a prompt of {n_pos} tokens", to_do="Mend it."
+                    "edit",
+                    found=f"position {pos}",
+                    expected=f"a position of a prompt of {n_pos} tokens",
+                    to_do="Mend it.",
                 )
         return [pos % n_pos for pos in wanted]
 

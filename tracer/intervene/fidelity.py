@@ -65,13 +65,11 @@ def measure_fidelity(model: ReplacementModel, rows: Sequence[Int[Tensor, " pos"]
         residuals.append((forward.mlp_outputs - decoded)[:, n_ignored:])
         for layer, activations in enumerate(dense):
             fired[layer] += (activations[n_ignored:] != 0).sum(0).cpu()
-        losses.append(
-            (
-                _loss(forward.logits, token_ids),
-                _loss(model.replaced_logits(token_ids), token_ids),
-                _loss(_ablated_logits(model, token_ids), token_ids),
-            )
-        )
+        losses.append((
+            _loss(forward.logits, token_ids),
+            _loss(model.replaced_logits(token_ids), token_ids),
+            _loss(_ablated_logits(model, token_ids), token_ids),
+        ))
     output, residual = torch.cat(outputs, dim=1), torch.cat(residuals, dim=1)
     variance = (output - output.mean(1, keepdim=True)).square().sum((1, 2))
     explained = 1 - residual.square().sum((1, 2)) / variance

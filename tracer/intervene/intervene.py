@@ -1,9 +1,9 @@
 """Runs a prompt with feature edits.
 
-What an edit adds to an MLP output is the difference of decoded features, so the reconstruction error stays; a cross-layer feature's
-difference is added at every layer it writes. Three settings: *direct effects only* (attention patterns, norm scales and MLP outputs stay as
-in the unedited prompt, so the effect is linear and equals the graph's edges); *attention frozen* (patterns stay, everything
-else follows; the default); *free*.
+What an edit adds to an MLP output is the difference of decoded features, so the reconstruction error stays; a
+cross-layer feature's difference is added at every layer it writes. Three settings: *direct effects only* (attention
+patterns, norm scales and MLP outputs stay as in the unedited prompt, so the effect is linear and equals the graph's
+edges); *attention frozen* (patterns stay, everything else follows; the default); *free*.
 """
 
 from collections import defaultdict
@@ -18,6 +18,7 @@ from torch import Tensor
 from tracer.intervene.edits import Edit, check_edits
 from tracer.model.forward import READ_HOOKS, Forward
 from tracer.model.replacement import Hook, Prompt, ReplacementModel
+from tracer.model.tokenizer import token_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +32,17 @@ class Intervention:
     def top_tokens(self, model: ReplacementModel, n_tokens: int = 5) -> list[tuple[str, float]]:
         """The likeliest next tokens with their probabilities."""
         top = self.logits[-1].softmax(-1).topk(n_tokens)
-        return [(model.tokenizer.decode([int(idx)]), float(p)) for p, idx in zip(top.values, top.indices, strict=True)]
+        return [
+            (token_text(model.tokenizer, int(idx)), float(p)) for p, idx in zip(top.values, top.indices, strict=True)
+        ]
 
 
 class _EditedRun:
     """State of one forward pass with edits: the differences still to be written into later MLP outputs."""
 
-    def __init__(self, model: ReplacementModel, original: Forward, edits: Sequence[Edit], direct: bool, before: bool) -> None:
+    def __init__(
+        self, model: ReplacementModel, original: Forward, edits: Sequence[Edit], direct: bool, before: bool
+    ) -> None:
         self.model, self.original, self.direct, self.before = model, original, direct, before
         self.edits: dict[int, list[Edit]] = defaultdict(list)
         for edit in edits:
@@ -55,7 +60,7 @@ class _EditedRun:
         unedited = transcoder.encode(self.original.reads[layer])
         for edit in self.edits[layer]:
             for pos in edit.positions(len(pre)):
-                wanted = edit.value if edit.value is not None else edit.scale * unedited[pos, edit.feature]
+                wanted = edit.wanted(float(unedited[pos, edit.feature]))
                 present = (unedited if self.direct else measured)[pos, edit.feature]
                 for offset, vector in enumerate(transcoder.W_dec[edit.feature]):
                     self.differences[layer + offset][pos] += (wanted - present) * vector
@@ -97,16 +102,19 @@ def intervene(
     direct_effects: bool = False,
     freeze_attention: bool = True,
     before_nonlinearity: bool = False,
+    unedited: Forward | None = None,
 ) -> Intervention:
     """Run a prompt with edits.
 
     Args:
         prompt: text, token ids or a tensor of them.
         model: the replacement model.
-        edits: what is set where; several at once, a later one of the same feature and position on top of an earlier one.
+        edits: what is set where; several at once, a later one of the same feature and position on top of an earlier
+            one.
         direct_effects: keep attention patterns, norm scales and MLP outputs as in the unedited prompt.
         freeze_attention: keep attention patterns as in the unedited prompt.
         before_nonlinearity: give pre-activations instead of activations.
+        unedited: the prompt's forward pass where it is at hand already; it is run when not given.
 
     Raises:
         ConfigError: an edit names no feature or position, or not exactly one of value and scale.
@@ -114,15 +122,13 @@ def intervene(
     """
     check_edits(edits, model.transcoders)
     token_ids = model.tokenize(prompt)
-    run = _EditedRun(model, model.forward(token_ids), edits, direct_effects, before_nonlinearity)
+    run = _EditedRun(model, unedited or model.forward(token_ids), edits, direct_effects, before_nonlinearity)
     with model.hooks(run.hooks(freeze_attention)) as bridge:
         logits = bridge(token_ids[None])[0]
     return Intervention(logits=logits, activations=tuple(run.activations))
 
 
-def generate(
-    prompt: Prompt, model: ReplacementModel, edits: Sequence[Edit], *, n_tokens: int
-) -> Int[Tensor, " pos"]:
+def generate(prompt: Prompt, model: ReplacementModel, edits: Sequence[Edit], *, n_tokens: int) -> Int[Tensor, " pos"]:
     """Continue a prompt greedily with edits held in place and attention free; open slices reach the new tokens.
 
     Returns the ids of the prompt and at most `n_tokens` more, as far as the context goes.

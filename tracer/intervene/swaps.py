@@ -12,6 +12,7 @@ from tracer.graph.graph import Graph
 from tracer.graph.layout import NodeLayout
 from tracer.intervene.edits import Edit
 from tracer.intervene.intervene import intervene
+from tracer.model.forward import Forward
 from tracer.model.replacement import ReplacementModel
 
 
@@ -34,7 +35,8 @@ class Rate:
         n, share = self.n_trials, self.share
         centre = share + z * z / (2 * n)
         spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        return ((centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n))
+        low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+        return (max(0.0, low), min(1.0, high))
 
     def __str__(self) -> str:
         low, high = self.interval()
@@ -52,7 +54,8 @@ def most_influential(graph: Graph, n_features: int, *, layer: int | None = None)
 def matched_random(graph: Graph, like: Sequence[int], n_features: int, rng: Random) -> list[int]:
     """Random feature nodes outside `like` whose activations resemble theirs.
 
-    For each of `like` in turn, one of the five unused nodes nearest in activation is drawn, until there are `n_features`.
+    For each of `like` in turn, one of the five unused nodes nearest in activation is drawn, until there are
+    `n_features`.
     """
     values = graph.activations.tolist()
     unused = [node for node in range(graph.layout.n_features) if node not in set(like)]
@@ -71,7 +74,9 @@ def _edit(layout: NodeLayout, node: int, value: float) -> Edit:
 
 
 def swap_edits(base: Graph, base_nodes: Sequence[int], donor: Graph, donor_nodes: Sequence[int]) -> list[Edit]:
-    """Set `base_nodes` to zero and `donor_nodes` to their activations in the donor; the donor's win where both name one."""
+    """Set `base_nodes` to zero and `donor_nodes` to their activations in the donor; the donor's win where both name
+    one.
+    """
     edits = {tuple(base.layout.features[node].tolist()): _edit(base.layout, node, 0.0) for node in base_nodes}
     for node in donor_nodes:
         edits[tuple(donor.layout.features[node].tolist())] = _edit(donor.layout, node, float(donor.activations[node]))
@@ -83,6 +88,6 @@ def ablation_edits(graph: Graph, nodes: Sequence[int]) -> list[Edit]:
     return [_edit(graph.layout, node, 0.0) for node in nodes]
 
 
-def answer_after(model: ReplacementModel, graph: Graph, edits: Sequence[Edit]) -> int:
+def answer_after(model: ReplacementModel, unedited: Forward, edits: Sequence[Edit]) -> int:
     """The likeliest next token after edits, attention frozen."""
-    return int(intervene(graph.token_ids, model, edits).logits[-1].argmax())
+    return int(intervene(unedited.token_ids, model, edits, unedited=unedited).logits[-1].argmax())

@@ -49,7 +49,10 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ModelError(
-            str(path), found=type(error).__name__, expected="a Hugging Face config.json", to_do="Check the checkpoint folder."
+            str(path),
+            found=type(error).__name__,
+            expected="a Hugging Face config.json",
+            to_do="Check the checkpoint folder.",
         ) from error
 
 
@@ -86,5 +89,8 @@ def _first(checkpoint: Path, config: dict[str, Any], *names: str) -> int:
         if name in config:
             return int(config[name])
     raise ModelError(
-        str(checkpoint / "config.json"), found="none of them", expected=" or ".join(names), to_do="Check the checkpoint."
+        str(checkpoint / "config.json"),
+        found="none of them",
+        expected=" or ".join(names),
+        to_do="Check the checkpoint.",
     )

@@ -25,6 +25,6 @@ def check_transcoders(checkpoint: str, transcoders: str) -> None:
             raise ModelError(
                 f"{folder}, layer {layer}",
                 found=f"width {d_model}, writing {n_written} layer(s)",
-                expected=f"width {facts.d_model}, writing {expected_written} layer(s), as the checkpoint {checkpoint} has",
+                expected=f"width {facts.d_model}, writing {expected_written} layer(s), as {checkpoint} has",
                 to_do="Use transcoders that were made for this model.",
             )

@@ -35,8 +35,8 @@ Prompt = str | Sequence[int] | Int[Tensor, " pos"]
 class ReplacementModel:
     """A checkpoint and the transcoders that stand for its MLPs.
 
-    The language model is held as a TransformerLens `TransformerBridge` with raw weights (nothing folded); hooks are only
-    ever installed inside a `with`. All methods run without gradients unless they say otherwise.
+    The language model is held as a TransformerLens `TransformerBridge` with raw weights (nothing folded); hooks are
+    only ever installed inside a `with`. All methods run without gradients unless they say otherwise.
 
     Example:
         >>> from tracer import ReplacementModel
@@ -125,7 +125,8 @@ class ReplacementModel:
     @contextmanager
     def hooks(self, hooks: Iterable[Hook]) -> Iterator["TransformerBridge"]:
         """The bridge with `hooks` on it, which are gone afterwards, however the block ends."""
-        # The bridge's own `hooks()` looks every name up among all aliases anew, which costs more than a small model's forward pass.
+        # The bridge's own `hooks()` looks every name up among all aliases anew, which costs more than a small model's
+        # forward pass.
         borrowed = [(self._hook_points[name], hook) for name, hook in hooks]
         level = next(self._levels)
         try:
@@ -190,19 +191,28 @@ class ReplacementModel:
 
 
 def _boot(
-    folder: Path, tokenizer: "PreTrainedTokenizerBase", device: torch.device, dtype: torch.dtype, trust_remote_code: bool
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    device: torch.device,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
 ) -> "TransformerBridge":
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoModelForCausalLM
 
     try:
-        hf_model = AutoModelForCausalLM.from_pretrained(
+        hf_model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation="eager", trust_remote_code=trust_remote_code
-        ).to(device)
+        )
+        hf_model.to(device=device)
     except (OSError, ValueError, RuntimeError) as error:
         found = " ".join(str(error).split())[:200]
-        raise ModelError(str(folder), found=found, expected="loadable weights", to_do="Check the checkpoint folder.") from error
-    bridge = TransformerBridge.boot_transformers(str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype)
+        raise ModelError(
+            str(folder), found=found, expected="loadable weights", to_do="Check the checkpoint folder."
+        ) from error
+    bridge = TransformerBridge.boot_transformers(
+        str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype
+    )
     bridge.eval()
     for parameter in bridge.parameters():
         parameter.requires_grad_(False)

@@ -35,7 +35,7 @@ def load_tokenizer(checkpoint: str | Path, *, trust_remote_code: bool = False) -
 
 def token_text(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
     """The raw text of one token, white space as it is."""
-    return tokenizer.decode([token_id])
+    return str(tokenizer.decode([token_id]))
 
 
 def token_separator(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -1,7 +1,8 @@
 """Transcoders as data: sparse features that read a layer's MLP input and write MLP outputs.
 
-A per-layer feature writes at its own layer; a cross-layer one at its own and every later layer (Ameisen et al. 2025). Both are held
-in one form: `W_dec` of a layer has shape (feature, written, d_model), where index `w` of `written` is layer `layer + w`.
+A per-layer feature writes at its own layer; a cross-layer one at its own and every later layer (Ameisen et al. 2025).
+Both are held in one form: `W_dec` of a layer has shape (feature, written, d_model), where index `w` of `written` is
+layer `layer + w`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 ReadPoint = Literal["mlp_in", "normalised", "resid_mid"]
-"""What a feature reads: the MLP's input; the normalised stream before the norm's weight; or the stream before the norm."""
+"""What a feature reads: the MLP's input; the normalised stream before the norm's weight; or the stream before the
+norm.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

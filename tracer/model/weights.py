@@ -1,12 +1,12 @@
 """The weights of the frozen linear map: what attention and the norms do to a vector once patterns and scales are fixed.
 
-With attention patterns and norm scales frozen (Ameisen et al. 2025), the stream between two MLPs is linear. Each norm then is
-a fixed linear map: centre (LayerNorm only), divide by the frozen scale, multiply by the weight, add the bias. The
-centring and the weight are folded into the matrices here, once; only the scale remains to be applied.
+With attention patterns and norm scales frozen (Ameisen et al. 2025), the stream between two MLPs is linear. Each norm
+then is a fixed linear map: centre (LayerNorm only), divide by the frozen scale, multiply by the weight, add the bias.
+The centring and the weight are folded into the matrices here, once; only the scale remains to be applied.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Float
@@ -60,7 +60,7 @@ class FrozenWeights:
 
 
 def _norm_weights(norm: torch.nn.Module, centred: bool) -> NormWeights:
-    weight = norm.weight.detach()
+    weight = cast("Tensor", norm.weight).detach()
     bias = getattr(norm, "bias", None) if centred else None
     return NormWeights(weight=weight, bias=torch.zeros_like(weight) if bias is None else bias.detach(), centred=centred)
 

@@ -1,4 +1,6 @@
-"""One worker: holds a replacement model, turns prompts into the rows of a shard. The same code inline and in a Ray actor."""
+"""One worker: holds a replacement model, turns prompts into the rows of a shard. The same code inline and in a Ray
+actor.
+"""
 
 import json
 import socket
@@ -21,6 +23,8 @@ from tracer.harvest.promoted import promoted_tokens
 from tracer.model.references import content_hash, resolve
 from tracer.model.replacement import ReplacementModel
 from tracer.model.tokenizer import token_separator, token_text
+from tracer.run.backlog import ATTEMPTS_PER_SESSION
+from tracer.run.work import SPOILS_THE_PROCESS
 from tracer.tables import rows
 from tracer.tables.schema import TABLES
 
@@ -72,7 +76,9 @@ class TraceWorker:
             shard.records["prompts"].append(self._prompt_record(prompt, shard_id))
             try:
                 self._trace_prompt(prompt, shard, volatile)
-            except Exception as error:  # noqa: BLE001 - one bad prompt of many must become a row, whatever went wrong
+            except Exception as error:  # one bad prompt of many must become a row, whatever went wrong
+                if type(error).__name__ in SPOILS_THE_PROCESS:
+                    raise
                 shard.records["failures"].append(_failure(prompt, shard_id, error, attempt))
         return self._tables(shard)
 
@@ -105,16 +111,19 @@ class TraceWorker:
         record = rows.graph_record(graph, pruned, graph_id=graph_id, prompt_id=prompt.prompt_id)
         nodes, edges = rows.node_frame(pruned, graph_id), rows.edge_frame(pruned, graph_id)
         record |= volatile | {"seconds": time.perf_counter() - started}
-        # Nothing is added before everything worked, so that a prompt is wholly there or wholly absent.
         prompt_idx = len(shard.traced_ids)
         firings = firing_frame(prompt_idx, prepared.active)
-        shard.records["prompts"][-1] |= _answer_columns(prompt, prepared)
+        tokens = token_frame(prompt_idx, prompt.token_ids, graph.tokens)
+        logits = rows.logit_records(graph, graph_id)
+        answers = _answer_columns(prompt, prepared)
+        # Nothing is added before everything worked, so that a prompt is wholly there or wholly absent.
+        shard.records["prompts"][-1] |= answers
         shard.records["graphs"].append(record)
-        shard.records["logits"] += rows.logit_records(graph, graph_id)
+        shard.records["logits"] += logits
         shard.frames["nodes"].append(nodes)
         shard.frames["edges"].append(edges)
         shard.firings.append(firings)
-        shard.tokens.append(token_frame(prompt_idx, prompt.token_ids, graph.tokens))
+        shard.tokens.append(tokens)
         shard.traced_ids.append(prompt.prompt_id)
 
     def _tables(self, shard: _ShardRows) -> dict[str, pa.Table]:
@@ -182,5 +191,5 @@ def _failure(prompt: Prompt, shard_id: str, error: Exception, attempt: int) -> d
         "error_class": type(error).__name__,
         "message": " ".join(str(error).split())[:500],
         "text": prompt.text,
-        "attempts": attempt + 1,
+        "attempts": attempt % ATTEMPTS_PER_SESSION + 1,
     }

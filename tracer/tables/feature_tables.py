@@ -135,11 +135,21 @@ COOCCURRENCE = Table(
         Column("support", "int", "graphs with both"),
         Column("expected", "float", "graphs expected with both under the length-aware null", "graphs"),
         Column("lift", "float", "support over expected"),
-        Column("expected_stratified", "float", "the same, expected within each stratum and summed; null without strata", "graphs"),
+        Column(
+            "expected_stratified",
+            "float",
+            "the same, expected within each stratum and summed; null without strata",
+            "graphs",
+        ),
         Column("lift_stratified", "float", "support over expected_stratified"),
         Column("npmi", "float", "normalised pointwise mutual information under the length-aware null, -1 to 1"),
         Column("jaccard", "float", "graphs with both over graphs with either", "share"),
-        Column("p_above", "float", "Poisson chance of at least this support (stratified null where there are strata)", "probability"),
+        Column(
+            "p_above",
+            "float",
+            "Poisson chance of at least this support (stratified null where there are strata)",
+            "probability",
+        ),
         Column("p_below", "float", "Poisson chance of at most this support", "probability"),
         Column("q_above", "float", "p_above after Benjamini-Hochberg over all tested pairs", "probability"),
         Column("q_below", "float", "p_below after Benjamini-Hochberg", "probability"),
@@ -180,8 +190,15 @@ COMPONENTS = Table(
         Column("frequency", "float", "n_graphs over all graphs", "share"),
         Column("n_features", "int", "distinct features of it kept in any graph"),
         Column("n_nodes", "int", "kept feature nodes of it"),
-        Column("influence_mean", "float", "influence of its features per graph, over all graphs", "share of logit weight"),
-        Column("error_influence_mean", "float", "influence of its kept error nodes per graph, over all graphs", "share of logit weight"),
+        Column(
+            "influence_mean", "float", "influence of its features per graph, over all graphs", "share of logit weight"
+        ),
+        Column(
+            "error_influence_mean",
+            "float",
+            "influence of its kept error nodes per graph, over all graphs",
+            "share of logit weight",
+        ),
     ),
 )
 
@@ -231,7 +248,7 @@ RUNS = Table(
         Column("tracer_version", "text", "version of tracer"),
         Column("versions", "text", "versions of Python and the main packages as JSON", volatile=True),
         Column("started_at", "time", "when the run folder was made", volatile=True),
-        Column("seconds", "float", "summed time of all driver sessions so far", "s", volatile=True),
+        Column("seconds", "float", "summed time of all driver sessions up to aggregation", "s", volatile=True),
     ),
 )
 

@@ -49,8 +49,12 @@ GRAPHS = Table(
         Column("n_nodes", "int", "nodes kept, tokens and logits included"),
         Column("n_edges", "int", "edges kept"),
         Column("replacement_score", "float", "share of token and error influence that comes from tokens", "share"),
-        Column("completeness_score", "float", "influence-weighted share of each node's input that is not error", "share"),
-        Column("uncovered_influence", "float", "influence on features whose row was not computed", "share of logit weight"),
+        Column(
+            "completeness_score", "float", "influence-weighted share of each node's input that is not error", "share"
+        ),
+        Column(
+            "uncovered_influence", "float", "influence on features whose row was not computed", "share of logit weight"
+        ),
         Column("n_near_cut", "int", "nodes and edges within 1e-6 of a pruning cut"),
         Column("seconds", "float", "time of attribution and pruning, shared out over its batch", "s", volatile=True),
         Column("device", "text", "device that computed it", volatile=True),
@@ -105,7 +109,12 @@ EDGES = Table(
         Column("target_idx", "int", "`node_idx` of the node that is acted on"),
         Column("source_idx", "int", "`node_idx` of the node that acts"),
         Column("weight", "float", "direct effect on the target's pre-activation or demeaned logit", "pre-activation"),
-        Column("normalised_weight", "float", "absolute weight over the sum of the target's row in the pruned graph", "share"),
+        Column(
+            "normalised_weight",
+            "float",
+            "absolute weight over the sum of the target's row in the pruned graph",
+            "share",
+        ),
         Column("edge_score", "float", "normalised weight times influence of the target", "share of logit weight"),
     ),
 )

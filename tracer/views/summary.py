@@ -70,7 +70,7 @@ def _facts(summary: Summary) -> Table:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
-    facts.add_row("run", Text(f"{summary.run_id}, finished in {formats.span(summary.seconds)}", style="bold"))
+    facts.add_row("run", Text(f"{summary.run_id}, traced in {formats.span(summary.seconds)}", style="bold"))
     facts.add_row("model", Text(f"{summary.model} ({summary.n_layers} layers)\n{summary.transcoders}"))
     facts.add_row("corpus", Text(f"{summary.corpus}, {formats.count(summary.n_prompts)} prompts"))
     rate = f" ({summary.n_graphs / summary.seconds:.1f} per second)" if summary.seconds else ""

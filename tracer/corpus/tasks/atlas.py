@@ -2,12 +2,12 @@
 
 A task draws *slots* (which city, which names), renders them through a template into a prompt and its answer, and can
 make a counterfactual partner: the same template with another answer, and where the task allows it one changed word.
-Some slot values are held out: they never occur in the training text of the embedded model, so a right answer shows that the
-model composes rather than remembers.
+Some slot values are held out: they never occur in the training text of the embedded model, so a right answer shows that
+the model composes rather than remembers.
 
-The task families follow the published circuits they imitate: two-hop recall, antonyms and translation (Lindsey et al. 2025,
-"On the Biology of a Large Language Model"), indirect object identification (Wang et al. 2022), greater-than (Hanna et al.
-2023), subject-verb agreement with an attractor (Linzen et al. 2016), induction (Olsson et al. 2022).
+The task families follow the published circuits they imitate: two-hop recall, antonyms and translation (Lindsey et al.
+2025, "On the Biology of a Large Language Model"), indirect object identification (Wang et al. 2022), greater-than
+(Hanna et al. 2023), subject-verb agreement with an attractor (Linzen et al. 2016), induction (Olsson et al. 2022).
 """
 
 import hashlib
@@ -17,50 +17,15 @@ from itertools import count
 from random import Random
 
 from tracer.corpus.tasks import atlas_words as words
+from tracer.corpus.tasks.atlas_templates import TEMPLATES
 
 Slots = dict[str, str]
 """Named fillers of a template; `template` is the template itself and `split` is `seen` or `held_out`."""
 
 MAX_HELD_OUT_DRAWS = 200
-"""A held-out prompt can be the only one of its template (English `low`); after so many draws its partner is a seen one."""
-
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "two_hop_capital": (
-        "the capital of the state containing {city} is|{capital}",
-        "{city} is in a state whose capital is|{capital}",
-    ),
-    "two_hop_bird": ("the bird of the state containing {city} is the|{bird}",),
-    "two_hop_region": ("the region of the state containing {city} is the|{region}",),
-    "city_state": (
-        "{city} is in|{state}",
-        "{city} is a city in|{state}",
-        "people in {city} live in|{state}",
-        "the state containing {city} is|{state}",
-        "{city} belongs to|{state}",
-    ),
-    "state_attribute": (
-        "the capital of {state} is|{capital}",
-        "the bird of {state} is the|{bird}",
-        "the region of {state} is the|{region}",
-    ),
-    "indirect_object": (
-        "when {first} and {second} went to the {place} {giver} gave a {object} to|{receiver}",
-        "{first} and {second} were at the {place} and {giver} handed a {object} to|{receiver}",
-        "after {first} and {second} left the {place} {giver} passed a {object} to|{receiver}",
-        "then {first} and {second} visited the {place} and {giver} offered a {object} to|{receiver}",
-    ),
-    "agreement": ("the {noun} near the {attractor}|{verb}", "the {noun} behind the {attractor}|{verb}"),
-    "greater_than": ("the {event} lasted from the year {century} {start} to the year {century}|{end}",),
-    "pronoun": ("{name} lost the {object} because|{pronoun}", "{name} went to the {place} and then|{pronoun}"),
-    "antonym": (
-        "the opposite of {word} is|{antonym}",
-        "lo opuesto de {word} es|{antonym}",
-        "le contraire de {word} est|{antonym}",
-    ),
-    "translation": ("{word} in {language} is|{translation}", "the {language} word for {word} is|{translation}"),
-    "order": ("the day after {item} is|{next}", "the month after {item} is|{next}"),
-    "induction": ("{w0} {w1} {w2} {w3} {w0} {w1}|{w2}", "{w0} {w1} {w2} {w3} {w4} {w0} {w1} {w2}|{w3}"),
-}
+"""A held-out prompt can be the only one of its template (English `low`); after so many draws its partner is a seen
+one.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +240,9 @@ def draw(task: AtlasTask, rng: Random, *, held_out: bool = False, template: str 
 
 
 def partner(prompt: AtlasPrompt, rng: Random) -> AtlasPrompt:
-    """A counterfactual of `prompt`: the same template with another answer, and as little else changed as the task allows."""
+    """A counterfactual of `prompt`: the same template with another answer, and as little else changed as the task
+    allows.
+    """
     slots = dict(prompt.slots)
     if prompt.task == "indirect_object":
         slots |= {"giver": slots["receiver"], "receiver": slots["giver"]}

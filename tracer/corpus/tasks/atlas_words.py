@@ -59,56 +59,55 @@ STATES: tuple[State, ...] = tuple(_state(line) for line in _STATE_LINES.split("\
 STATE_BY_NAME: dict[str, State] = {state.name: state for state in STATES}
 STATE_BY_CITY: dict[str, State] = {city: state for state in STATES for city in state.cities}
 
-MALE_NAMES = tuple(
-    "John James Robert Michael David Thomas Daniel Paul Mark Kevin Brian Peter Henry Adam Simon Victor Oscar Felix".split()
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((left, right) for left, _, right in (pair.partition("/") for pair in text.split()))
+
+
+MALE_NAMES = _words(
+    "John James Robert Michael David Thomas Daniel Paul Mark Kevin Brian Peter Henry Adam Simon Victor Oscar Felix"
 )
-FEMALE_NAMES = tuple(
-    "Mary Linda Susan Karen Nancy Lisa Anna Emma Laura Sarah Alice Julia Clara Diana Helen Irene Nora Ruth".split()
+FEMALE_NAMES = _words(
+    "Mary Linda Susan Karen Nancy Lisa Anna Emma Laura Sarah Alice Julia Clara Diana Helen Irene Nora Ruth"
 )
 NAMES = MALE_NAMES + FEMALE_NAMES
-PLACES = tuple("store park school office garden station library market museum harbor".split())
-OBJECTS = tuple("book ball drink letter ring basket ticket flower hammer lamp".split())
+PLACES = _words("store park school office garden station library market museum harbor")
+OBJECTS = _words("book ball drink letter ring basket ticket flower hammer lamp")
 
-NOUNS: tuple[tuple[str, str], ...] = tuple(
-    (word.split("/")[0], word.split("/")[1])
-    for word in (
-        "key/keys cabinet/cabinets dog/dogs table/tables farmer/farmers tree/trees pilot/pilots bridge/bridges "
-        "teacher/teachers window/windows horse/horses river/rivers doctor/doctors chair/chairs singer/singers "
-        "tower/towers painter/painters wagon/wagons lawyer/lawyers mirror/mirrors cat/cats fence/fences baker/bakers road/roads"
-    ).split()
-)
+NOUNS = _pairs("""
+    key/keys cabinet/cabinets dog/dogs table/tables farmer/farmers tree/trees pilot/pilots bridge/bridges
+    teacher/teachers window/windows horse/horses river/rivers doctor/doctors chair/chairs singer/singers
+    tower/towers painter/painters wagon/wagons lawyer/lawyers mirror/mirrors cat/cats fence/fences
+    baker/bakers road/roads
+""")
 VERBS: tuple[tuple[str, str], ...] = (("is", "are"), ("was", "were"), ("has", "have"))
 
-EVENTS = tuple("war treaty voyage trial strike reign siege famine truce exile".split())
-CENTURIES = tuple("11 12 13 14 15 16 17 18".split())
+EVENTS = _words("war treaty voyage trial strike reign siege famine truce exile")
+CENTURIES = _words("11 12 13 14 15 16 17 18")
 YEARS = tuple(f"{year:02d}" for year in range(100))
 
-ANTONYMS: dict[str, tuple[tuple[str, str], ...]] = {
-    "english": tuple(
-        tuple(pair.split("/"))  # type: ignore[misc]
-        for pair in (
-            "big/small hot/cold happy/sad fast/slow old/young rich/poor strong/weak light/dark clean/dirty "
-            "open/closed full/empty good/bad high/low hard/soft dry/wet"
-        ).split()
-    ),
-    "spanish": tuple(
-        tuple(pair.split("/"))  # type: ignore[misc]
-        for pair in (
-            "grande/pequeño caliente/frío feliz/triste rápido/lento viejo/joven rico/pobre fuerte/débil claro/oscuro "
-            "limpio/sucio abierto/cerrado lleno/vacío bueno/malo alto/bajo duro/blando seco/mojado"
-        ).split()
-    ),
-    "french": tuple(
-        tuple(pair.split("/"))  # type: ignore[misc]
-        for pair in (
-            "grand/petit chaud/froid heureux/malheureux rapide/lent vieux/jeune riche/pauvre fort/faible clair/sombre "
-            "propre/sale ouvert/fermé plein/vide bon/mauvais haut/bas dur/mou sec/mouillé"
-        ).split()
-    ),
+ANTONYMS = {
+    "english": _pairs("""
+        big/small hot/cold happy/sad fast/slow old/young rich/poor strong/weak light/dark clean/dirty
+        open/closed full/empty good/bad high/low hard/soft dry/wet
+    """),
+    "spanish": _pairs("""
+        grande/pequeño caliente/frío feliz/triste rápido/lento viejo/joven rico/pobre fuerte/débil claro/oscuro
+        limpio/sucio abierto/cerrado lleno/vacío bueno/malo alto/bajo duro/blando seco/mojado
+    """),
+    "french": _pairs("""
+        grand/petit chaud/froid heureux/malheureux rapide/lent vieux/jeune riche/pauvre fort/faible clair/sombre
+        propre/sale ouvert/fermé plein/vide bon/mauvais haut/bas dur/mou sec/mouillé
+    """),
 }
+"""Per language, pairs of opposites; the same place means the same concept in every language."""
 LANGUAGES = tuple(ANTONYMS)
-DAYS = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
-MONTHS = tuple("January February March April May June July August September October November December".split())
+DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = _words("January February March April May June July August September October November December")
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<unk>")
 SENTENCE_END = "."

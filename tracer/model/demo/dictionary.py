@@ -1,17 +1,18 @@
 """Training of the embedded demo transcoders, per-layer or cross-layer, on the demo language model.
 
-A feature reads the normalised MLP input (after the norm's weight and bias) and writes MLP outputs: of its own layer, or, in
-the cross-layer set, of its own and every later layer. Activations are JumpReLU with one threshold a layer, moved while
-training so that the mean number of active features per token equals `k` (as in BatchTopK, Bussmann et al. 2024,
+A feature reads the normalised MLP input (after the norm's weight and bias) and writes MLP outputs: of its own layer,
+or, in the cross-layer set, of its own and every later layer. Activations are JumpReLU with one threshold a layer, moved
+while training so that the mean number of active features per token equals `k` (as in BatchTopK, Bussmann et al. 2024,
 arXiv 2412.06410), with `k` annealed from wide to narrow. Cross-layer form: Ameisen et al. 2025.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -47,6 +48,10 @@ class MlpSamples:
     outputs: Float[Tensor, "layer token d_model"]
 
 
+def _blocks(model: GPT2LMHeadModel) -> list[Any]:
+    return list(model.transformer.h)
+
+
 @torch.no_grad()
 def mlp_samples(model: GPT2LMHeadModel, tokens: Tensor, keep: Tensor) -> MlpSamples:
     """Run `tokens` (row, pos) and keep the positions where `keep` is true."""
@@ -57,7 +62,7 @@ def mlp_samples(model: GPT2LMHeadModel, tokens: Tensor, keep: Tensor) -> MlpSamp
         inputs.append(args[0][keep])
         outputs.append(output[keep])
 
-    handles = [block.mlp.register_forward_hook(record) for block in model.transformer.h]
+    handles = [block.mlp.register_forward_hook(record) for block in _blocks(model)]
     try:
         for rows, kept in zip(tokens.split(512), keep.split(512), strict=True):
             keep = kept
@@ -90,11 +95,26 @@ def draw_pool(
     )
 
 
+N_CANDIDATES = 30
+"""Tokens looked at for every distinct one that is wanted."""
+
+
+def distinct(candidates: Int[Tensor, " candidate"], inputs: Float[Tensor, "token d_model"], n_wanted: int) -> Tensor:
+    """The first `n_wanted` candidates whose inputs differ: features that start at equal inputs stay twins for ever."""
+    _, group = (inputs[candidates] * 10).round().unique(dim=0, return_inverse=True)
+    first = torch.full((int(group.max()) + 1,), len(candidates)).scatter_reduce(
+        0, group, torch.arange(len(candidates)), "amin"
+    )
+    return candidates[first.sort().values[:n_wanted]]
+
+
 class Dictionary(torch.nn.Module):
     """The transcoders of all layers under training, on inputs and outputs scaled to unit size.
 
     `W_dec[i]` has shape (feature, n written layers, d_model): one written layer, or `n_layers - i` where cross-layer.
     """
+
+    threshold: Tensor
 
     def __init__(self, recipe: DictionaryRecipe, samples: MlpSamples, generator: torch.Generator) -> None:
         super().__init__()
@@ -104,8 +124,9 @@ class Dictionary(torch.nn.Module):
         self.output_mean = samples.outputs.mean(1, keepdim=True)
         self.input_scale = (samples.inputs - self.input_mean).square().mean((1, 2), keepdim=True).sqrt()
         self.output_scale = (samples.outputs - self.output_mean).square().mean((1, 2), keepdim=True).sqrt()
-        points = torch.randint(n_samples, (n_layers, recipe.n_features), generator=generator)
         inputs, outputs = self.scaled(samples)
+        shuffled = torch.randperm(n_samples, generator=generator)[: N_CANDIDATES * recipe.n_features]
+        points = [distinct(shuffled, inputs[layer], recipe.n_features) for layer in range(n_layers)]
         rows = torch.stack([inputs[layer, points[layer]] for layer in range(n_layers)])
         self.W_enc = torch.nn.Parameter(rows / rows.norm(dim=-1, keepdim=True))
         self.b_enc = torch.nn.Parameter(torch.zeros(n_layers, recipe.n_features))
@@ -163,7 +184,9 @@ class Dictionary(torch.nn.Module):
     @torch.no_grad()
     def repoint(self, layer: int, features: Tensor, inputs: Tensor, residual: Tensor) -> None:
         """Point dead features at the tokens that are reconstructed worst."""
-        worst = residual[layer].square().sum(-1).topk(len(features)).indices
+        badly = residual[layer].square().sum(-1).argsort(descending=True)[: N_CANDIDATES * len(features)]
+        worst = distinct(badly, inputs[layer], len(features))
+        features = features[: len(worst)]
         rows = inputs[layer, worst]
         self.W_enc[layer, features] = rows / rows.norm(dim=-1, keepdim=True)
         self.b_enc[layer, features] = 0.0

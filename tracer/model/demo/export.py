@@ -18,7 +18,7 @@ def write_language_model(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerF
     folder.mkdir(parents=True, exist_ok=True)
     rounded = GPT2LMHeadModel(model.config)
     rounded.load_state_dict(model.state_dict())
-    rounded.to(SHIPPED_DTYPE).save_pretrained(folder)
+    rounded.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

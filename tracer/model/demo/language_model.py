@@ -31,7 +31,9 @@ class LanguageModelRecipe(BaseModel):
 
 
 def build_language_model(recipe: LanguageModelRecipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
-    """A freshly initialised GPT-2: inputs of attention and MLP at 0.06, writers to the residual stream scaled down by depth."""
+    """A freshly initialised GPT-2: inputs of attention and MLP at 0.06, writers to the residual stream scaled down by
+    depth.
+    """
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
@@ -76,7 +78,7 @@ def _weighted_loss(model: GPT2LMHeadModel, tokens: Tensor, weights: Tensor) -> T
 
 
 def train_language_model(recipe: LanguageModelRecipe, tokenizer: PreTrainedTokenizerFast, seed: int) -> GPT2LMHeadModel:
-    """Train from `seed`; prints the loss every 200 steps. Float32: bfloat16 is slower on CPUs without native support."""
+    """Train from `seed` in float32, which is faster than bfloat16 on most CPUs; prints the loss every 200 steps."""
     torch.manual_seed(seed)
     rng = Random(seed)
     model = build_language_model(recipe, tokenizer)

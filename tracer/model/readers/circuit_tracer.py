@@ -36,7 +36,9 @@ def read_point(hook: str, centred_norm: bool, where: Path) -> ReadPoint:
         "ln2.hook_normalized": "mlp_in" if centred_norm else "normalised",
     }
     if hook not in meanings:
-        raise ModelError(str(where), found=f"feature_input_hook {hook!r}", expected=" or ".join(meanings), to_do="Mend it.")
+        raise ModelError(
+            str(where), found=f"feature_input_hook {hook!r}", expected=" or ".join(meanings), to_do="Mend it."
+        )
     return meanings[hook]
 
 
@@ -57,11 +59,16 @@ def read_settings(folder: Path) -> dict[str, Any]:
     expected = {"model_kind": (PER_LAYER, CROSS_LAYER), "feature_output_hook": _WRITE_HOOKS}
     for key, values in expected.items():
         if settings.get(key) not in values:
-            raise ModelError(str(path), found=f"{key} {settings.get(key)!r}", expected=" or ".join(values), to_do="Mend it.")
+            raise ModelError(
+                str(path), found=f"{key} {settings.get(key)!r}", expected=" or ".join(values), to_do="Mend it."
+            )
     for key in ("transcoders", "activation"):
         if settings.get(key) not in (None, "relu"):
             raise ModelError(
-                str(path), found=f"{key}: {settings[key]!r}", expected="files in this folder, ReLU or JumpReLU", to_do="Use such a set."
+                str(path),
+                found=f"{key}: {settings[key]!r}",
+                expected="files in this folder, ReLU or JumpReLU",
+                to_do="Use such a set.",
             )
     return settings
 
@@ -70,26 +77,27 @@ def layer_shapes(folder: Path, cross_layer: bool, n_layers: int) -> list[tuple[i
     """(features, written layers, d_model) of each layer, from file headers alone.
 
     Raises:
-        ModelError: a layer's file is absent, damaged, lacks a tensor, or has matrices that do not fit each other.
+        ModelError: a layer's file is absent, damaged, has a tensor too few or too many, or matrices of odd shape.
     """
     shapes = []
     for layer in range(n_layers):
-        path = folder / (f"W_dec_{layer}.safetensors" if cross_layer else f"layer_{layer}.safetensors")
-        with _opened(path) as file:
-            name = f"W_dec_{layer}" if cross_layer else "W_dec"
-            if name not in file.keys():  # noqa: SIM118 - not a mapping
-                raise ModelError(str(path), found=f"tensors {sorted(file.keys())}", expected=name, to_do="Check the files.")
-            shape = tuple(file.get_slice(name).get_shape())
-        expected_dims = 3 if cross_layer else 2
-        if len(shape) != expected_dims:
-            raise ModelError(str(path), found=f"{name} {shape}", expected=f"{expected_dims} dimensions", to_do="Check the files.")
+        header: dict[str, tuple[int, ...]] = {}
+        for name in _file_names(layer, cross_layer):
+            with _opened(folder / f"{name}.safetensors") as file:
+                header |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+        header = _plain_names(header, layer, cross_layer)
+        _check_names(header, folder, layer)
+        shape, n_dims = header["W_dec"], 3 if cross_layer else 2
+        if len(shape) != n_dims:
+            expected = f"{n_dims} dimensions"
+            raise ModelError(
+                f"{folder}, layer {layer}", found=f"W_dec {shape}", expected=expected, to_do="Check the files."
+            )
         shapes.append((shape[0], shape[1] if cross_layer else 1, shape[-1]))
     return shapes
 
 
-def read(
-    folder: Path, *, n_layers: int, centred_norm: bool, device: torch.device, dtype: torch.dtype
-) -> TranscoderSet:
+def read(folder: Path, *, n_layers: int, centred_norm: bool, device: torch.device, dtype: torch.dtype) -> TranscoderSet:
     """Read a transcoder set for a model of `n_layers`.
 
     Raises:
@@ -144,24 +152,23 @@ def _opened(path: Path) -> Any:
     except (OSError, SafetensorError) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else "not a safetensors file"
         raise ModelError(
-            str(path), found=found, expected="the transcoder of this layer", to_do="Check the set: a layer is missing or damaged."
+            str(path),
+            found=found,
+            expected="the transcoder of this layer",
+            to_do="Check the set: a layer is missing or damaged.",
         ) from error
 
 
-def _layer_tensors(folder: Path, layer: int, cross_layer: bool) -> dict[str, Tensor]:
-    names = (f"W_enc_{layer}", f"W_dec_{layer}") if cross_layer else (f"layer_{layer}",)
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        with _opened(folder / f"{name}.safetensors") as file:
-            tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+def _file_names(layer: int, cross_layer: bool) -> tuple[str, ...]:
+    return (f"W_enc_{layer}", f"W_dec_{layer}") if cross_layer else (f"layer_{layer}",)
+
+
+def _plain_names(tensors: dict[str, Any], layer: int, cross_layer: bool) -> dict[str, Any]:
     suffix = f"_{layer}" if cross_layer else ""
-    return {key.removesuffix(suffix): tensor for key, tensor in tensors.items()}
+    return {name.removesuffix(suffix).removeprefix("activation_function."): tensor for name, tensor in tensors.items()}
 
 
-def _layer_transcoder(
-    tensors: dict[str, Tensor], layer: int, cross_layer: bool, device: torch.device, dtype: torch.dtype, folder: Path
-) -> LayerTranscoder:
-    tensors = {name.removeprefix("activation_function."): tensor for name, tensor in tensors.items()}
+def _check_names(tensors: dict[str, Any], folder: Path, layer: int) -> None:
     required, allowed = {"W_enc", "b_enc", "W_dec", "b_dec"}, {"threshold"}
     if not required <= tensors.keys() or tensors.keys() - required - allowed:
         raise ModelError(
@@ -170,13 +177,33 @@ def _layer_transcoder(
             expected=f"{sorted(required)} and perhaps {sorted(allowed)}",
             to_do="Use a set without skip connection in circuit-tracer's format.",
         )
+
+
+def _layer_tensors(folder: Path, layer: int, cross_layer: bool) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for name in _file_names(layer, cross_layer):
+        with _opened(folder / f"{name}.safetensors") as file:
+            tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    return _plain_names(tensors, layer, cross_layer)
+
+
+def _layer_transcoder(
+    tensors: dict[str, Tensor], layer: int, cross_layer: bool, device: torch.device, dtype: torch.dtype, folder: Path
+) -> LayerTranscoder:
+    _check_names(tensors, folder, layer)
     moved = {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
     decoder = moved["W_dec"] if cross_layer else moved["W_dec"][:, None]
     n_features, d_model = decoder.shape[0], decoder.shape[-1]
     shapes = {name: tuple(moved[name].shape) for name in ("W_enc", "b_enc", "b_dec")}
     expected = {"W_enc": (n_features, d_model), "b_enc": (n_features,), "b_dec": (d_model,)}
     if shapes != expected:
-        raise ModelError(f"{folder}, layer {layer}", found=f"{shapes}", expected=f"{expected}", to_do="Check the files.")
+        raise ModelError(
+            f"{folder}, layer {layer}", found=f"{shapes}", expected=f"{expected}", to_do="Check the files."
+        )
     return LayerTranscoder(
-        W_enc=moved["W_enc"], b_enc=moved["b_enc"], threshold=moved.get("threshold"), W_dec=decoder, b_dec=moved["b_dec"]
+        W_enc=moved["W_enc"],
+        b_enc=moved["b_enc"],
+        threshold=moved.get("threshold"),
+        W_dec=decoder,
+        b_dec=moved["b_dec"],
     )
