@@ -2,9 +2,9 @@
 
     python jobs/train_demo_model.py --out /absolute/folder --seed 0
 
-Writes `language_model/`, `per_layer/` and `cross_layer/` in the public formats, and `card.json`; exits 1 when a floor
-does not hold. Setting MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ high and OMP_WAIT_POLICY=passive saves some
-time.
+Writes `language_model/`, `per_layer/` and `cross_layer/` in the public formats, `card.json` and the model card
+`README.md`; exits 1 when a floor does not hold. Setting MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ high and
+OMP_WAIT_POLICY=passive saves some time.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from tracer.intervene.atlas_card import check_floors, measure_card
+from tracer.intervene.atlas_card import check_floors, measure_card, render_card
 from tracer.intervene.atlas_measures import held_out_pairs
 from tracer.model.demo.dictionary import DictionaryRecipe, train_dictionary
 from tracer.model.demo.export import write_dictionary, write_language_model
@@ -48,6 +48,7 @@ def main() -> int:
             print(f"{kind}: {floor.figure} {value:.3f} {'holds' if holds else 'DOES NOT HOLD'} ({floor})", flush=True)
             all_hold &= holds
         (out / "card.json").write_text(json.dumps(cards, indent=1), encoding="utf-8")
+    (out / "README.md").write_text(render_card({f"Seed {arguments.seed}": cards}), encoding="utf-8")
     print(f"{time.time() - started:.0f} s; {'every floor holds' if all_hold else 'a floor does not hold'}")
     return 0 if all_hold else 1
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracer.autointerp.labeller import Evidence, Labeller, TokenEvidence
-from tracer.autointerp.rules import RuleLabeller, best_rule, said_tokens
+from tracer.autointerp.rules import MIN_FIRED, RuleLabeller, best_rule, said_tokens
 
 
 def token(
@@ -83,7 +83,8 @@ def test_input_and_output_make_one_label() -> None:
     [
         (evidence(token(" Dallas", at=(10, 10)), promoted=FLAT), "input", "on ·Dallas"),
         (evidence(token(" Dallas", at=(1, 10)), promoted=PEAKED), "output", "says ·Austin, ·Texas"),
-        (evidence(token(" Dallas", at=(1, 10)), promoted=FLAT), "unclear", "unclear, sometimes on ·Dallas"),
+        (evidence(token(" Dallas", at=(2, 20)), promoted=FLAT), "unclear", "unclear, sometimes on ·Dallas"),
+        (evidence(token(" Dallas", at=(1, 1)), promoted=FLAT), "unclear", "unclear"),
         (evidence(promoted=FLAT), "unclear", "unclear"),
         (evidence(token(" Dallas", context=(10, 12))), "input", "somewhere after ·Dallas"),
     ],
@@ -120,13 +121,16 @@ def test_context_tokens_that_share_a_prompt_are_not_joined() -> None:
     counts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=7),
     n_elsewhere=st.integers(0, 5),
 )
-def test_no_set_of_tokens_has_a_better_f1(counts: list[tuple[int, int]], n_elsewhere: int) -> None:
+def test_no_set_of_tokens_that_fired_more_than_once_has_a_better_f1(
+    counts: list[tuple[int, int]], n_elsewhere: int
+) -> None:
     tokens = [token(f"t{place}", at=(fired, fired + more)) for place, (fired, more) in enumerate(counts)]
     n_firings = sum(fired for fired, _ in counts) + n_elsewhere
     rule = best_rule(evidence(*tokens, n_firings=n_firings, frequency=0.0))
     best = 0.0
-    for size in range(1, len(tokens) + 1):
-        for chosen in combinations(tokens, size):
+    repeated = [one for one in tokens if one.fired_at >= MIN_FIRED]
+    for size in range(1, len(repeated) + 1):
+        for chosen in combinations(repeated, size):
             fired, n = sum(one.fired_at for one in chosen), sum(one.n_at for one in chosen)
             best = max(best, 2 * fired / (n + n_firings) if fired else 0.0)
     assert (rule.f1 if rule else 0.0) == pytest.approx(best)

@@ -84,6 +84,31 @@ def test_replacement_plus_error_leaves_loss_activations_and_gradients(random_mod
         torch.testing.assert_close(cache[name], value, atol=1e-4, rtol=1e-4)
 
 
+def test_features_plus_captured_errors_are_the_mlp_outputs(random_model: ReplacementModel) -> None:
+    token_ids = random_model.tokenize(PROMPT)
+    prepared = prepare(random_model, token_ids)
+    transcoders = random_model.transcoders
+    dense: list[torch.Tensor] = []
+
+    def encode(value: torch.Tensor, hook: Any) -> None:
+        dense.append(transcoders.layers[len(dense)].encode(value[0]))
+
+    def replace(output: torch.Tensor, hook: Any) -> torch.Tensor:
+        layer = len(dense) - 1
+        kept = [activations.clone() for activations in dense]
+        for activations in kept:
+            activations[:1] = 0
+        replaced = transcoders.decode(kept, layer) + prepared.errors[layer]
+        return torch.cat([output[:, :1], replaced[None, 1:]], dim=1)
+
+    hooks = []
+    for layer in range(random_model.n_layers):
+        hooks += [(f"blocks.{layer}.mlp.hook_in", encode), (f"blocks.{layer}.mlp.hook_out", replace)]
+    with torch.no_grad(), random_model.hooks(hooks) as bridge:
+        logits = bridge(token_ids[None])[0]
+    torch.testing.assert_close(logits, prepared.forward.logits, atol=1e-4, rtol=1e-4)
+
+
 def hook_count(model: ReplacementModel) -> int:
     return sum(len(point._forward_hooks) + len(point.fwd_hooks) for point in model.bridge.hook_dict.values())
 

@@ -2,8 +2,8 @@
 
 **Input side.** Three sorts of rule are tried: `at` (the feature fires on these tokens), `before` (the previous token
 is one of these) and `context` (one of these is anywhere earlier). Precision is the share of eligible positions where
-the rule holds at which the feature fires, recall the share of its firings at which the rule holds. Tokens are sorted
-by their own precision and added one by one; the set with the best F1 is kept, which for `at` and `before` is the best
+the rule holds at which the feature fires, recall the share of its firings at which the rule holds. Tokens on which the
+feature fired at least `MIN_FIRED` times (once may be chance) are sorted by their own precision and added one by one; the set with the best F1 is kept, which for `at` and `before` is the best
 set of all, since every position has exactly one such token. Several `context` tokens can hold at one position; so
 only tokens that never share a prompt are joined, which keeps the sums exact. A rule counts as found when F1 is at
 least `MIN_F1` and precision at least `MIN_LIFT` times the share of all positions at which the feature fires (a rule
@@ -25,6 +25,7 @@ from tracer.autointerp.wording import describe, write_label
 
 MIN_F1 = 0.4
 MIN_LIFT = 2.0
+MIN_FIRED = 2
 MIN_CONTRAST = 2.0
 MAX_SAID = 5
 MAX_CONTEXT_TOKENS = 64
@@ -104,7 +105,7 @@ def _best_of_kind(kind: RuleKind, evidence: Evidence) -> Rule | None:
     """The best of the rules that grow token by token in order of precision."""
     floor = MIN_LIFT * evidence.activation_frequency
     counts = [Count(token, *COUNTS[kind](token)) for token in evidence.tokens]
-    useful = [count for count in counts if count.fired and count.n and count.fired / count.n >= floor]
+    useful = [count for count in counts if count.fired >= MIN_FIRED and count.fired / count.n >= floor]
     order = sorted(useful, key=lambda count: (-count.fired / count.n, -count.fired, count.token.token))
     if kind == "context":
         order = _never_together(order)

@@ -50,8 +50,8 @@ def _ablated_logits(model: ReplacementModel, token_ids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure_fidelity(model: ReplacementModel, rows: Sequence[Int[Tensor, " pos"]]) -> Fidelity:
-    """Measure on rows of token ids with a special token in front; cross-entropies are means over rows."""
+def measure_fidelity(model: ReplacementModel, rows: Sequence[Int[Tensor, " _"]]) -> Fidelity:
+    """Measure on rows of token ids of any length, special token in front; cross-entropies are means over rows."""
     n_ignored = model.facts.architecture.n_ignored_positions
     outputs: list[Tensor] = []
     residuals: list[Tensor] = []

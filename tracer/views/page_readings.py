@@ -11,7 +11,7 @@ from tracer.views.histogram import Bar, HistogramAxis, histogram_bars, shared_ax
 from tracer.views.readings import BEST_LABEL
 from tracer.views.records import FeatureRef
 
-LAYERS = "SELECT * FROM components WHERE kind = 'mlp' ORDER BY layer"
+LAYERS = "SELECT * FROM components WHERE kind = 'mlp' AND influence_mean IS NOT NULL ORDER BY layer"
 
 CARDS = f"""
     WITH {BEST_LABEL.replace("label FROM", "label, description, method, precision, recall FROM")}
@@ -89,7 +89,7 @@ class LayerFigures:
 
 
 def read_layers(database: Path) -> tuple[LayerFigures, ...]:
-    """The MLP layers, from the lowest."""
+    """The MLP layers, from the lowest; none where the run has no graph to take a mean over."""
     names = LayerFigures.__dataclass_fields__
     return tuple(
         LayerFigures(**{name: row[name] for name in names}) for row in query(database, LAYERS).iter_rows(named=True)

@@ -136,10 +136,13 @@ def _draw_greater_than(rng: Random, held_out: bool) -> Slots:
 
 def _draw_pronoun(rng: Random, held_out: bool) -> Slots:
     def draw() -> Slots:
-        name, place, thing = rng.choice(words.NAMES), rng.choice(words.PLACES), rng.choice(words.OBJECTS)
-        split = _split(_is_held_out("pronoun", name, place, thing, one_in=6))
+        name, template = rng.choice(words.NAMES), rng.choice(TEMPLATES["pronoun"])
+        detail = (
+            {"object": rng.choice(words.OBJECTS)} if "{object}" in template else {"place": rng.choice(words.PLACES)}
+        )
+        split = _split(_is_held_out("pronoun", name, *detail.values(), one_in=6))
         pronoun = "he" if name in words.MALE_NAMES else "she"
-        return {"name": name, "place": place, "object": thing, "pronoun": pronoun, "split": split}
+        return {"name": name, "pronoun": pronoun, "split": split, "template": template} | detail
 
     return _draw_until(draw, held_out)
 
@@ -255,14 +258,17 @@ def partner(prompt: AtlasPrompt, rng: Random) -> AtlasPrompt:
         slots |= {"noun": noun[number], "verb": verb[number], "number": ("singular", "plural")[number]}
         return render(prompt.task, slots)
     task = TASKS[prompt.task]
-    keep = {"place": slots["place"], "object": slots["object"]} if prompt.task == "pronoun" else {}
+    details = ("place", "object") if prompt.task == "pronoun" else ()
+    keep = {detail: slots[detail] for detail in details if detail in slots}
     for n_draws in count():
         held_out = prompt.split == "held_out" and n_draws < MAX_HELD_OUT_DRAWS
         other = {"template": slots["template"]} | task.draw(rng, held_out) | keep
         if keep:
             other["split"] = _split(_is_held_out("pronoun", other["name"], *keep.values(), one_in=6))
         candidate = render(prompt.task, other)
-        is_other = candidate.slots["template"] == slots["template"] and candidate.answer != prompt.answer
+        # A greater-than sentence has many right answers: the same text with another of them is no counterfactual.
+        is_other = candidate.text != prompt.text and candidate.answer != prompt.answer
+        is_other = is_other and candidate.slots["template"] == slots["template"]
         if is_other and (candidate.split == prompt.split or n_draws >= MAX_HELD_OUT_DRAWS):
             return candidate
     raise AssertionError("the loop above ends by returning")
