@@ -1,5 +1,6 @@
 """The command line: what it prints, and what it says to bad input."""
 
+import csv
 import json
 import os
 import subprocess
@@ -91,6 +92,24 @@ def test_sql_prints_a_table_csv_or_json(capsys, tiny_run):
     assert json.loads(capsys.readouterr().out) == [
         {"n_prompts": 36, "corpus": "tasks:tiny", "list": [1, 2], "nothing": None}
     ]
+
+
+def test_sql_prints_nested_values_in_csv_as_json(capsys, tiny_run):
+    values = "{'a': 1, 'b': ['ä']} AS s, MAP {'k': DATE '2020-01-01'} AS m, [1]::INT[1] AS f, NULL::STRUCT(a INT) AS n"
+    assert tracer("sql", tiny_run, f"SELECT {values}", "--format", "csv") == 0
+    assert list(csv.reader(capsys.readouterr().out.splitlines())) == [
+        ["s", "m", "f", "n"],
+        ['{"a": 1, "b": ["ä"]}', '{"k": "2020-01-01"}', "[1]", ""],
+    ]
+
+
+@pytest.mark.parametrize("output", ["table", "csv", "json"])
+def test_sql_prints_joins_with_columns_of_one_name_and_refuses_what_it_cannot_print(output, capsys, tiny_run):
+    joined = "SELECT * FROM graphs JOIN prompts USING (prompt_id)"
+    assert tracer("sql", tiny_run, joined, "--format", output) == 0
+    assert "prompt_id" in capsys.readouterr().out
+    message = refusal(capsys, "sql", tiny_run, "SELECT INTERVAL 3 DAY AS age", "--format", output)
+    assert "a column age of type month_day_nano_interval" in message
 
 
 def test_a_redirected_table_is_not_cut(capsys, tiny_run):
@@ -216,22 +235,19 @@ def test_a_run_without_any_usable_prompt_ends_with_exit_code_2_and_rows_of_failu
     assert capsys.readouterr().out == "n\n2\n"
 
 
-def test_one_prompt_is_attributed_and_saved(capsys, tmp_path):
-    import polars as pl
-
-    model = ("--model", f"{DEMO}/language_model", "--transcoders", f"{DEMO}/per_layer")
-    prompt = "the capital of the state containing Dallas is"
-    assert tracer("attribute", prompt, *model, "--out", tmp_path / "graph") == 0
-    printed = capsys.readouterr().out
-    assert "target ' Austin'" in printed or "target 'Austin'" in printed
-    nodes, edges = (pl.read_parquet(tmp_path / "graph" / f"{name}.parquet") for name in ("nodes", "edges"))
-    assert set(edges["source_idx"]) | set(edges["target_idx"]) <= set(nodes["node_idx"])
+@pytest.mark.parametrize("options", [(), ("--inline",)])
+def test_a_run_on_a_device_that_is_absent_is_refused_and_leaves_nothing(options, capsys, tmp_path, monkeypatch):
+    without_cuda(monkeypatch)
+    config = write_config(tmp_path, model={"device": "cuda"})
+    message = refusal(capsys, "run", config, "--out", tmp_path / "run", *options)
+    assert "device: found 'cuda', and no CUDA device" in message
+    assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("prompt", ["xyzzy plugh", "is " * 500])
-def test_one_prompt_that_cannot_be_used_is_one_message(prompt, capsys):
-    model = ("--model", f"{DEMO}/language_model", "--transcoders", f"{DEMO}/per_layer")
-    refusal(capsys, "attribute", prompt, *model)
+def without_cuda(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 def test_the_module_is_a_program_that_ends_with_the_exit_code(tmp_path):

@@ -121,7 +121,7 @@ def sql(
     if output is Format.TABLE:
         _print_frame(frame)
     elif output is Format.CSV:
-        typer.echo(_without_lists(frame).write_csv(), nl=False)
+        typer.echo(_flat(frame).write_csv(), nl=False)
     else:
         typer.echo(frame.write_json())
 
@@ -140,12 +140,16 @@ def attribute(
 
     from tracer import ReplacementModel
     from tracer import attribute as attribute_prompt
+    from tracer.model.device import resolve_device
+    from tracer.run.folder import check_out
 
+    folder = None if out is None else check_out(out)
+    found_device = resolve_device(device)
     disable_progress_bar()
-    graph = attribute_prompt(prompt, ReplacementModel.from_pretrained(model, transcoders, device=device))
+    graph = attribute_prompt(prompt, ReplacementModel.from_pretrained(model, transcoders, device=found_device))
     _print_graph(graph, n_nodes)
-    if out is not None:
-        _save_graph(graph.prune(), out)
+    if folder is not None:
+        _save_graph(graph.prune(), folder)
 
 
 @app.command()
@@ -240,14 +244,16 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _without_lists(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """CSV has no lists: they become JSON text."""
+def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """CSV has no lists, structs or maps: they become JSON text."""
     import polars as pl
 
-    lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List)]
+    def as_text(value: object) -> str | None:
+        return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
     return frame.with_columns(
-        pl.col(name).map_elements(lambda items: json.dumps(items.to_list(), ensure_ascii=False), return_dtype=pl.String)
-        for name in lists
+        pl.Series(name, [as_text(value) for value in frame[name].to_list()], dtype=pl.String) for name in nested
     )
 
 

@@ -31,7 +31,6 @@ class ModelConfig(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: CUDA if present", json_schema_extra=NOT_IN_RESULTS
     )
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the model and the engine")
     trust_remote_code: bool = Field(False, description="whether a repository may run code of its own")
 
 
@@ -75,7 +74,10 @@ class AttributionConfig(Settings):
         json_schema_extra=NOT_IN_RESULTS,
     )
     memory_budget_bytes: int = Field(
-        2 * 1024**3, ge=2**20, description="working memory of the engine, bytes", json_schema_extra=NOT_IN_RESULTS
+        2 * 1024**3,
+        ge=2**20,
+        description="memory for the read vectors of the rows computed at once, bytes",
+        json_schema_extra=NOT_IN_RESULTS,
     )
 
 
@@ -92,6 +94,11 @@ class AggregateConfig(Settings):
     min_support: int = Field(5, ge=1, description="fewest graphs that a feature pair or edge must share")
     stratify_by: str | None = Field(None, description="metadata column within which the co-occurrence null is taken")
     n_examples: int = Field(25, ge=1, description="max-activating windows kept per feature")
+    n_context_tokens: int = Field(
+        32,
+        ge=0,
+        description="tokens before a firing that `feature_tokens.n_context` counts; 0: none. Costs firings x this",
+    )
     n_promoted_tokens: int = Field(20, ge=1, description="promoted and suppressed tokens kept per feature")
 
 

@@ -18,6 +18,7 @@ from tracer.aggregate.chances import Ints
 from tracer.aggregate.cooccurrence import Pairs, benjamini_hochberg, count_pairs, expected_in_strata, expected_support
 from tracer.config import AggregateConfig
 from tracer.tables.database import query
+from tracer.tables.schema import TABLES
 
 MIN_SUPPORT = 5
 
@@ -144,6 +145,11 @@ def test_no_expected_count_passes_the_rarer_support(held: Ints) -> None:
     assert np.all(expected <= np.minimum(support[pairs.first], support[pairs.second]) * (1 + 1e-9))
 
 
+def npmi_of(n_both: int, expected: float, n_graphs: int) -> float:
+    """Normalised pointwise mutual information from its definition, within its bounds."""
+    return min(max(np.log(n_both / expected) / -np.log(n_both / n_graphs), -1.0), 1.0)
+
+
 def test_the_table_holds_what_is_counted_in_the_graphs(tmp_path: Path) -> None:
     prompts = draw_prompts(60)
     target = aggregate_prompts(tmp_path, prompts, 3, config=AggregateConfig(min_support=4, stratify_by="task"))
@@ -163,7 +169,7 @@ def test_the_table_holds_what_is_counted_in_the_graphs(tmp_path: Path) -> None:
         assert row["jaccard"] == n / (alone[a] + alone[b] - n)
         assert row["lift"] == pytest.approx(n / row["expected"])
         assert row["lift_stratified"] == pytest.approx(n / row["expected_stratified"])
-        assert -1 <= row["npmi"] <= 1
+        assert row["npmi"] == pytest.approx(npmi_of(n, row["expected_stratified"], len(prompts)))
         assert row["p_above"] == pytest.approx(stats.poisson.sf(n - 1, row["expected_stratified"]))
         assert row["p_below"] == pytest.approx(stats.poisson.cdf(n, row["expected_stratified"]))
         assert row["q_above"] >= row["p_above"]
@@ -172,5 +178,17 @@ def test_the_table_holds_what_is_counted_in_the_graphs(tmp_path: Path) -> None:
 def test_without_strata_their_columns_are_empty_and_known_chains_are_discovered(tiny_results: Path) -> None:
     frame = query(tiny_results, "SELECT * FROM cooccurrence")
     assert frame["expected_stratified"].null_count() == frame["lift_stratified"].null_count() == frame.height
+    for n, expected, npmi in frame.select("support", "expected", "npmi").rows():
+        assert npmi == pytest.approx(npmi_of(n, expected, n_graphs=60))
     found = frame.filter(frame["q_above"] < 0.05).select("layer_a", "feature_a", "layer_b", "feature_b").rows()
     assert set(found) == {(a, state, b, state) for state in range(3) for a, b in ((0, 1), (0, 2), (1, 2))}
+
+
+def test_every_column_that_rests_on_a_null_says_on_which() -> None:
+    meanings = {column.name: column.meaning for column in TABLES["cooccurrence"].columns}
+    for name in ("expected", "lift"):
+        assert "unstratified null" in meanings[name]
+    for name in ("npmi", "p_above", "p_below"):
+        assert "stratified null where there are strata" in meanings[name]
+    for name in ("q_above", "q_below"):
+        assert name.replace("q", "p", 1) in meanings[name]

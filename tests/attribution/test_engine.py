@@ -177,6 +177,26 @@ def test_given_targets_are_attributed_in_the_order_given(demo_model: Replacement
     assert [target.token for target in graph.targets] == ["Boston", "Austin"]
 
 
+def test_a_cap_ranks_features_anew_as_rows_are_computed(demo_model: ReplacementModel) -> None:
+    prepared = prepare(demo_model, demo_model.tokenize(DEMO_PROMPTS[1]))
+    exact = graph_of(demo_model, prepared)
+    capped = graph_of(demo_model, prepared, max_feature_nodes=40)
+    best = set(exact.influence[: exact.layout.n_features].topk(40).indices.tolist())
+    assert len(best & set(capped.has_row.nonzero().flatten().tolist())) >= 34
+
+
+def test_targets_and_prompts_as_tensors_are_taken(demo_model: ReplacementModel) -> None:
+    ids = torch.tensor([demo_model.tokenizer.encode(DEMO_PROMPTS[0], add_special_tokens=False)])
+    graph = attribute(ids, demo_model, attribution_targets=torch.tensor([40, 41, 40]))
+    assert [target.token_id for target in graph.targets] == [40, 41]
+
+
+def test_influence_of_frames_is_a_share_of_the_target_weights(demo_model: ReplacementModel) -> None:
+    graph = attribute(DEMO_PROMPTS[0], demo_model, attribution_targets=["Mary"])
+    assert graph.targets[0].weight < 0.01
+    assert 0.1 < graph.nodes()["influence"].max() < 10
+
+
 def test_bad_input_is_refused_with_a_clear_error(demo_model: ReplacementModel) -> None:
     with pytest.raises(DataError, match="one token of the vocabulary"):
         attribute(DEMO_PROMPTS[0], demo_model, attribution_targets=["no such word"])

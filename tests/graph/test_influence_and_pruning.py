@@ -72,12 +72,12 @@ def test_edge_scores_of_the_hand_worked_graph() -> None:
     by_name = {
         (nodes[t]["kind"], nodes[t]["token"], nodes[s]["kind"], nodes[s]["feature"]): v for (t, s), v in scores.items()
     }
-    assert by_name["logit", "a", "feature", 9] == pytest.approx(0.45)
-    assert by_name["logit", "b", "feature", 9] == pytest.approx(0.2)
-    assert by_name["feature", "y", "feature", 7] == pytest.approx(0.65 * 2 / 3)
+    assert by_name["logit", "a", "feature", 9] == pytest.approx(0.45 / 0.8)
+    assert by_name["logit", "b", "feature", 9] == pytest.approx(0.2 / 0.8)
+    assert by_name["feature", "y", "feature", 7] == pytest.approx(0.65 * 2 / 3 / 0.8)
     assert by_name["feature", "y", "token", None] in (
-        pytest.approx(0.65 / 3),
-        pytest.approx(0.15 + 0.65 * 2 / 3),
+        pytest.approx(0.65 / 3 / 0.8),
+        pytest.approx((0.15 + 0.65 * 2 / 3) / 0.8),
     )
 
 

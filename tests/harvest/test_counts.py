@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
+from functools import partial
 
 import polars as pl
 import pytest
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 from tests.harvest.random_firings import N_IGNORED, PlainPrompt, as_firings, prompt_lists, token_name
 from tracer.harvest import counts
 
+N_CONTEXT = 32
 quickly = settings(max_examples=40, deadline=None)
 
 
 def context(prompt: PlainPrompt, pos: int) -> set[int]:
     """Distinct tokens among those that a rule about the context looks at."""
-    return set(prompt.token_ids[max(0, pos - counts.N_CONTEXT_TOKENS) : pos])
+    return set(prompt.token_ids[max(0, pos - N_CONTEXT) : pos])
 
 
 def places_of_tokens(prompt: PlainPrompt, pos: int) -> list[tuple[str, int]]:
@@ -77,7 +79,7 @@ def test_token_counts_equal_those_counted_one_by_one(prompts: list[PlainPrompt])
         for place in places_of_tokens(prompt, pos)
         if place[0] != "n_after"
     )
-    found = counts.token_counts(as_firings(prompts)).to_dicts()
+    found = counts.token_counts(as_firings(prompts), N_CONTEXT).to_dicts()
     names = ("n_at", "n_before", "n_context")
     assert Counter({(name, row["token_id"]): row[name] for row in found for name in names if row[name]}) == expected
     assert [row["token_id"] for row in found] == sorted({token_id for _, token_id in expected})
@@ -93,7 +95,7 @@ def test_feature_tokens_equal_those_counted_one_by_one(prompts: list[PlainPrompt
         for layer, pos, feature in prompt.firings
         for place in places_of_tokens(prompt, pos)
     )
-    found = counts.feature_tokens(as_firings(prompts)).to_dicts()
+    found = counts.feature_tokens(as_firings(prompts), N_CONTEXT).to_dicts()
     names = ("n_at", "n_before", "n_after", "n_context")
     assert expected == Counter({
         (row["layer"], row["feature"], name, row["token_id"]): row[name] for row in found for name in names if row[name]
@@ -103,12 +105,12 @@ def test_feature_tokens_equal_those_counted_one_by_one(prompts: list[PlainPrompt
 
 
 def test_the_context_ends_after_its_declared_length() -> None:
-    n_tokens = counts.N_CONTEXT_TOKENS + 2
+    n_tokens = N_CONTEXT + 2
     token_ids = (0, *[1] * (n_tokens - 1))
     places = {"near": n_tokens - 2, "far": n_tokens - 1}
     for name, pos in places.items():
         prompt = PlainPrompt(prompt_id="a", token_ids=token_ids, firings={(0, pos, 0): 1.0})
-        rows = counts.feature_tokens(as_firings([prompt])).to_dicts()
+        rows = counts.feature_tokens(as_firings([prompt]), N_CONTEXT).to_dicts()
         assert any(row["token_id"] == 0 and row["n_context"] == 1 for row in rows) == (name == "near")
 
 
@@ -118,8 +120,8 @@ def test_the_counts_of_two_halves_add_up_to_the_counts_of_both(prompts: list[Pla
     keys = {
         counts.feature_counts: ["layer", "feature"],
         counts.activation_histogram: ["layer", "feature", "is_negative", "bin"],
-        counts.token_counts: ["token_id", "token"],
-        counts.feature_tokens: ["layer", "feature", "token_id", "token"],
+        partial(counts.token_counts, n_context=N_CONTEXT): ["token_id", "token"],
+        partial(counts.feature_tokens, n_context=N_CONTEXT): ["layer", "feature", "token_id", "token"],
     }
     for count, key in keys.items():
         whole = count(as_firings(prompts)).drop("activation_sum", "activation_square_sum", strict=False)

@@ -88,6 +88,22 @@ def test_an_edit_reaches_later_layers_unless_only_direct_effects_are_asked(demo_
     assert torch.allclose(free.logits[:-1], plain.logits[:-1], atol=1e-5), "earlier positions cannot see the edit"
 
 
+def test_two_edits_of_one_place_count_once_and_the_later_one_holds(demo_model: ReplacementModel) -> None:
+    first, second = Edit(layer=0, pos=8, feature=3, value=9.0), Edit(layer=0, pos=-1, feature=3, value=20.0)
+    for settings in ({}, {"direct_effects": True}):
+        once = intervene(PROMPT, demo_model, [second], **settings).logits
+        assert torch.equal(intervene(PROMPT, demo_model, [first, second], **settings).logits, once)
+        assert torch.equal(intervene(PROMPT, demo_model, [second, second], **settings).logits, once)
+
+
+def test_a_slice_passes_over_the_special_tokens_position(demo_model: ReplacementModel) -> None:
+    logits = [
+        intervene(PROMPT, demo_model, [Edit(layer=0, pos=pos, feature=3, value=5.0)]).logits
+        for pos in (slice(None), slice(1, None))
+    ]
+    assert torch.equal(logits[0], logits[1])
+
+
 def test_top_tokens_name_the_answer(demo_model: ReplacementModel) -> None:
     tokens = intervene(PROMPT, demo_model, []).top_tokens(demo_model)
     assert tokens[0][0] == "Austin"
@@ -103,10 +119,11 @@ def test_generation_without_edits_continues_as_the_model_does(demo_model: Replac
     ("edit", "message"),
     [
         (Edit(layer=9, pos=0, feature=0, value=1.0), "layers"),
-        (Edit(layer=0, pos=0, feature=10**6, value=1.0), "features"),
+        (Edit(layer=0, pos=1, feature=10**6, value=1.0), "features"),
+        (Edit(layer=0, pos=0, feature=0, value=1.0), "position 0"),
         (Edit(layer=0, pos=99, feature=0, value=1.0), "position"),
-        (Edit(layer=0, pos=0, feature=0), "exactly one"),
-        (Edit(layer=0, pos=0, feature=0, value=1.0, scale=1.0), "exactly one"),
+        (Edit(layer=0, pos=1, feature=0), "exactly one"),
+        (Edit(layer=0, pos=1, feature=0, value=1.0, scale=1.0), "exactly one"),
     ],
 )
 def test_edits_that_name_nothing_are_refused(demo_model: ReplacementModel, edit: Edit, message: str) -> None:

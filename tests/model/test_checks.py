@@ -30,9 +30,7 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
 def test_what_is_written_is_read_back_equal(tmp_path: Path, cross_layer: bool) -> None:
     written = random_transcoders(3, 8, cross_layer=cross_layer)
     circuit_tracer.write(tmp_path, written, model_name="random", dtype=torch.float32)
-    found = circuit_tracer.read(
-        tmp_path, n_layers=3, centred_norm=True, device=torch.device("cpu"), dtype=torch.float32
-    )
+    found = circuit_tracer.read(tmp_path, n_layers=3, centred_norm=True, device=torch.device("cpu"))
     assert found.cross_layer == cross_layer
     assert found.model_name == "random"
     for ours, theirs in zip(written.layers, found.layers, strict=True):

@@ -36,37 +36,58 @@ def test_logits_of_the_demo_model_equal_plain_transformers(demo_model: Replaceme
     torch.testing.assert_close(demo_model.forward(token_ids).logits, expected, atol=1e-4, rtol=1e-4)
 
 
-def loss_activations_and_gradient(
+def reconstructions(model: ReplacementModel, dense: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Decoded MLP outputs by a plain sum over features, one at a time."""
+    outputs = [layer.b_dec.expand(len(dense[0]), -1).clone() for layer in model.transcoders.layers]
+    for source, (layer, activations) in enumerate(zip(model.transcoders.layers, dense, strict=True)):
+        for pos, feature in activations.nonzero().tolist():
+            for offset, vector in enumerate(layer.W_dec[feature]):
+                outputs[source + offset][pos] += activations[pos, feature] * vector
+    return outputs
+
+
+def test_decoding_is_the_sum_over_features_and_written_layers(random_model: ReplacementModel) -> None:
+    prepared = prepare(random_model, random_model.tokenize(PROMPT))
+    reads = prepared.forward.reads
+    dense = [layer.encode(read) for layer, read in zip(random_model.transcoders.layers, reads, strict=True)]
+    for layer, expected in enumerate(reconstructions(random_model, dense)):
+        torch.testing.assert_close(random_model.transcoders.decode(dense, layer), expected, atol=1e-5, rtol=1e-4)
+        error = prepared.forward.mlp_outputs[layer] - expected
+        torch.testing.assert_close(prepared.errors[layer][1:], error[1:], atol=1e-5, rtol=1e-4)
+
+
+def loss_and_activations(
     model: ReplacementModel, token_ids: torch.Tensor, *, replaced: bool
-) -> tuple[Any, ...]:
-    """Loss, every cached activation and the gradient at the embedding, bare or with features plus error as MLP
-    outputs.
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+    """Loss, the value at every hook point, and the gradient at the embedding.
+
+    Replaced: MLP outputs are features recomputed in the run, plus the errors captured beforehand; the gradient then
+        also
+    needs the error's, which is attached as the bare output minus its own reconstruction (value zero, gradient of both).
     """
-    prepared = prepare(model, token_ids)
+    prepared, transcoders = prepare(model, token_ids), model.transcoders
     cache: dict[str, torch.Tensor] = {}
     leaf = prepared.forward.embedding.clone().requires_grad_(True)
     dense: list[torch.Tensor] = []
 
-    def put_embedding(value: torch.Tensor, hook: Any) -> torch.Tensor:
-        return leaf.reshape(value.shape)
-
     def encode(value: torch.Tensor, hook: Any) -> None:
-        dense.append(model.transcoders.layers[len(dense)].encode(value[0]))
+        dense.append(transcoders.layers[len(dense)].encode(value[0]))
 
     def replace(output: torch.Tensor, hook: Any) -> torch.Tensor:
-        decoded = model.transcoders.decode(dense, len(dense) - 1)
-        # The error term is left attached, so that the sum has the gradient of the bare MLP.
-        error = output[0] - decoded
-        return (decoded + error)[None]
+        layer = len(dense) - 1
+        decoded = transcoders.decode(dense, layer)
+        attached = output[0] - decoded
+        replaced_output = decoded + prepared.errors[layer] + (attached - attached.detach())
+        return torch.cat([output[:, :1], replaced_output[None, 1:]], dim=1)
 
-    def keep(value: torch.Tensor, hook: Any) -> None:
-        cache[hook.name] = value.detach()
+    def keep(value: Any, hook: Any) -> None:
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            cache[hook.name] = value.detach().clone()
 
-    hooks = [("embed.hook_out", put_embedding)]
-    for layer in range(model.n_layers):
-        if replaced:
-            hooks += [(f"blocks.{layer}.mlp.hook_in", encode), (f"blocks.{layer}.mlp.hook_out", replace)]
-        hooks.append((f"blocks.{layer}.hook_out", keep))
+    hooks: list[Any] = [("embed.hook_out", lambda value, hook: leaf.reshape(value.shape))]
+    for layer in range(model.n_layers if replaced else 0):
+        hooks += [(f"blocks.{layer}.mlp.hook_in", encode), (f"blocks.{layer}.mlp.hook_out", replace)]
+    hooks += [(name, keep) for name in model.bridge.hook_dict]
     with torch.enable_grad(), model.hooks(hooks) as bridge:
         logits = bridge(token_ids[None])[0]
         loss = torch.nn.functional.cross_entropy(logits[:-1], token_ids[1:])
@@ -76,37 +97,13 @@ def loss_activations_and_gradient(
 
 def test_replacement_plus_error_leaves_loss_activations_and_gradients(random_model: ReplacementModel) -> None:
     token_ids = random_model.tokenize(PROMPT)
-    bare_loss, bare_cache, bare_gradient = loss_activations_and_gradient(random_model, token_ids, replaced=False)
-    loss, cache, gradient = loss_activations_and_gradient(random_model, token_ids, replaced=True)
+    bare_loss, bare_cache, bare_gradient = loss_and_activations(random_model, token_ids, replaced=False)
+    loss, cache, gradient = loss_and_activations(random_model, token_ids, replaced=True)
     torch.testing.assert_close(loss, bare_loss, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(gradient, bare_gradient, atol=1e-5, rtol=1e-4)
+    assert len(bare_cache) > 10 * random_model.n_layers
     for name, value in bare_cache.items():
-        torch.testing.assert_close(cache[name], value, atol=1e-4, rtol=1e-4)
-
-
-def test_features_plus_captured_errors_are_the_mlp_outputs(random_model: ReplacementModel) -> None:
-    token_ids = random_model.tokenize(PROMPT)
-    prepared = prepare(random_model, token_ids)
-    transcoders = random_model.transcoders
-    dense: list[torch.Tensor] = []
-
-    def encode(value: torch.Tensor, hook: Any) -> None:
-        dense.append(transcoders.layers[len(dense)].encode(value[0]))
-
-    def replace(output: torch.Tensor, hook: Any) -> torch.Tensor:
-        layer = len(dense) - 1
-        kept = [activations.clone() for activations in dense]
-        for activations in kept:
-            activations[:1] = 0
-        replaced = transcoders.decode(kept, layer) + prepared.errors[layer]
-        return torch.cat([output[:, :1], replaced[None, 1:]], dim=1)
-
-    hooks = []
-    for layer in range(random_model.n_layers):
-        hooks += [(f"blocks.{layer}.mlp.hook_in", encode), (f"blocks.{layer}.mlp.hook_out", replace)]
-    with torch.no_grad(), random_model.hooks(hooks) as bridge:
-        logits = bridge(token_ids[None])[0]
-    torch.testing.assert_close(logits, prepared.forward.logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(cache[name], value, atol=1e-4, rtol=1e-4, equal_nan=True, msg=name)
 
 
 def hook_count(model: ReplacementModel) -> int:

@@ -4,11 +4,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.corpus.shards import Shard
-from tracer.run.backlog import Backlog
+from tracer.run.backlog import MAX_SKIPPED_PROMPTS, SPOILT_ATTEMPTS, Assignment, Backlog
+from tracer.run.ledger import ShardError
 
 SHARDS = [
     Shard(shard_id=f"s{number}", file="corpus/prompts-00000.parquet", start=number, n_prompts=1) for number in range(5)
 ]
+
+
+def failed(assignment: Assignment, prompt_id: str | None = None) -> ShardError:
+    return ShardError(
+        shard_id=assignment.shard.shard_id,
+        attempt=assignment.attempt,
+        error_class="MemoryError",
+        message="made to fail",
+        prompt_id=prompt_id,
+    )
 
 
 @given(n_sessions=st.integers(1, 4), max_attempts=st.integers(1, 5), fails=st.lists(st.booleans(), max_size=60))
@@ -25,7 +36,7 @@ def test_attempt_numbers_are_unique_over_sessions_and_attempts_are_bounded(n_ses
             assert backlog.n_tried(assignment.shard) <= max_attempts
             if not next(fails, False):
                 n_done += 1
-            elif not backlog.give_back(assignment.shard):
+            elif not backlog.give_back(assignment.shard, failed(assignment)):
                 assert backlog.n_tried(assignment.shard) == max_attempts
                 n_given_up += 1
         assert n_done + n_given_up == len(SHARDS)
@@ -34,5 +45,32 @@ def test_attempt_numbers_are_unique_over_sessions_and_attempts_are_bounded(n_ses
 def test_a_failed_shard_is_tried_again_after_the_others():
     backlog = Backlog(SHARDS[:3], session=0, max_attempts=2)
     first = backlog.take()
-    backlog.give_back(first.shard)
+    backlog.give_back(first.shard, failed(first))
     assert [backlog.take().shard.shard_id for _ in range(len(backlog))] == ["s1", "s2", "s0"]
+
+
+@given(n_bad=st.integers(0, 8), max_attempts=st.integers(1, 5))
+def test_prompts_that_spoil_their_shard_again_and_again_are_skipped_up_to_a_bound(n_bad, max_attempts):
+    backlog = Backlog(SHARDS[:1], session=0, max_attempts=max_attempts)
+    bad = [f"p{number}" for number in range(n_bad)]
+    done, n_taken = False, 0
+    while backlog and not done:
+        assignment = backlog.take()
+        n_taken += 1
+        skipped = [error.prompt_id for error in assignment.skipped]
+        assert skipped == bad[: len(skipped)]
+        assert len(skipped) <= MAX_SKIPPED_PROMPTS
+        if len(skipped) == n_bad:
+            done = True
+        else:
+            backlog.give_back(assignment.shard, failed(assignment, bad[len(skipped)]))
+    assert done == (n_bad <= MAX_SKIPPED_PROMPTS)
+    n_per_prompt = min(SPOILT_ATTEMPTS, max_attempts)
+    assert n_taken == (n_bad * n_per_prompt + 1 if done else MAX_SKIPPED_PROMPTS * n_per_prompt + max_attempts)
+
+
+def test_a_prompt_that_spoils_one_attempt_only_is_not_skipped():
+    backlog = Backlog(SHARDS[:1], session=0, max_attempts=3)
+    first = backlog.take()
+    assert backlog.give_back(first.shard, failed(first, "p0"))
+    assert backlog.take().skipped == ()

@@ -1,5 +1,6 @@
 """Which paths may become a run, one driver at a time, and nothing left behind by an early error."""
 
+import fcntl
 import json
 import os
 
@@ -102,6 +103,21 @@ def test_a_second_driver_is_refused_and_told_who_holds_the_lock(tmp_path):
             pass
     with claimed(tmp_path / "run"):
         pass
+
+
+def test_a_lock_that_its_last_holder_removed_in_between_is_made_anew(tmp_path, monkeypatch):
+    lock, flock, removed = tmp_path / "run" / ".lock", fcntl.flock, []
+
+    def flock_after_removal(file, operation):
+        if not removed:
+            removed.append(lock.unlink())
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_removal)
+    with claimed(tmp_path / "run") as (folder, _):
+        write_json(folder.record, {})
+        with pytest.raises(RunError, match="another driver of this run"), claimed(folder.root):
+            pass
 
 
 def test_driver_sessions_are_counted_over_restarts(tmp_path):

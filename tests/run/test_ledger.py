@@ -67,6 +67,20 @@ def test_a_commit_ends_the_quarantine_of_its_shard(run):
     assert ledger.quarantined() == []
 
 
+def test_a_kill_between_receipt_and_quarantine_leaves_no_false_failure(run):
+    runner, ledger, shards = run
+    error = ShardError(shard_id=shards[0].shard_id, attempt=2, error_class="ValueError", message="no")
+    ledger.quarantine(shards[1], replace(error, shard_id=shards[1].shard_id), n_attempts=3)
+    receipt = runner.run_shard(Assignment(shards[0], 3))
+    ledger.commit(receipt, run_seconds=0.0)
+    ledger.quarantine(shards[0], error, n_attempts=3)
+    assert [given_up["shard_id"] for given_up in ledger.quarantined()] == [shards[1].shard_id]
+    assert [path.stem for path in ledger.folder.quarantine.iterdir()] == [shards[1].shard_id]
+    ledger.quarantine(shards[0], error, n_attempts=3)
+    (ledger.folder.root / receipt.parts["nodes"].path).unlink()
+    assert len(ledger.quarantined()) == 2
+
+
 def test_a_runner_that_does_not_see_the_run_folder_says_so(tmp_path, run):
     runner = ShardRunner(tmp_path / "elsewhere", begin_tiny_run(tmp_path / "other"), TinyWorker)
     with pytest.raises(RunError, match=r"no run\.json as seen from"):

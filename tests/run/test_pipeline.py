@@ -54,10 +54,10 @@ def test_a_run_that_was_stopped_goes_on_and_ends_equal_to_an_undisturbed_one(tmp
     config = begin_tiny_run(root)
 
     class Stopped(TinyWorker):
-        def trace(self, prompts, shard_id, attempt):
+        def trace(self, prompts, shard_id, attempt, **skipped):
             if prompts[0].metadata["number"] == 12:
                 raise KeyboardInterrupt
-            return super().trace(prompts, shard_id, attempt)
+            return super().trace(prompts, shard_id, attempt, **skipped)
 
     with pytest.raises(KeyboardInterrupt):
         finish(root, config, make_worker=Stopped)
@@ -94,7 +94,7 @@ def test_a_run_in_which_nothing_works_stops_early(tmp_path):
 
     def broken(config):
         worker = TinyWorker(config)
-        worker.trace = lambda prompts, shard_id, attempt: {}
+        worker.trace = lambda prompts, shard_id, attempt, **skipped: {}
         return worker
 
     with pytest.raises(RunError, match="the first 3 shards failed 3 times each"):
@@ -125,6 +125,44 @@ def test_promoted_tokens_are_kept_so_that_a_second_aggregation_needs_no_worker(t
         root, inline=True, console=quiet(), make_worker=lambda config: pytest.fail("a worker was made")
     )
     assert compare_tables(undisturbed, root / "results.duckdb") == []
+
+
+def test_a_deleted_page_is_made_again(tmp_path):
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+    finish(root, config)
+    (root / "page.html").unlink()
+    finish(root, config)
+    assert "</html>" in (root / "page.html").read_text()
+
+
+@pytest.mark.parametrize("relabel", [False, True])
+def test_an_interruption_before_the_labels_is_mended_by_the_next_run(relabel, tmp_path, undisturbed, monkeypatch):
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+    finish(root, config)
+    if not relabel:
+        (root / "results.duckdb").unlink()
+
+    def stop(folder, console):
+        raise KeyboardInterrupt
+
+    def begin():
+        if relabel:
+            pipeline.label_run(root, console=quiet())
+        else:
+            finish(root, config)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "label", stop)
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+    console = quiet()
+    finish(root, config, console=console)
+    assert "aggregating" in console.file.getvalue()
+    assert compare_tables(undisturbed, root / "results.duckdb") == []
+    assert query(root / "results.duckdb", "SELECT count(*) FROM labels").item() > 0
+    assert "</html>" in (root / "page.html").read_text()
 
 
 def test_a_run_without_an_out_folder_is_refused(tmp_path):

@@ -13,6 +13,8 @@ from tracer.errors import ModelError
 from tracer.harvest.promoted import promoted_tokens
 from tracer.model.references import content_hash, resolve
 from tracer.run import worker as worker_module
+from tracer.run.ledger import ShardError
+from tracer.run.work import SpoilingPromptError
 from tracer.run.worker import TraceWorker
 from tracer.tables import rows
 from tracer.tables.schema import SHARD_TABLES, TABLES
@@ -166,8 +168,26 @@ def test_an_error_that_spoils_the_process_is_not_swallowed(
         raise kind("made to fail")
 
     monkeypatch.setattr(worker_module, "prepare", run_out)
-    with pytest.raises(kind, match="made to fail"):
+    with pytest.raises(SpoilingPromptError) as error:
         worker.trace(prompts, "shard", 0)
+    assert error.value.prompt_id == prompts[0].prompt_id
+    assert isinstance(error.value.__cause__, kind)
+
+
+def test_a_prompt_to_skip_is_a_row_of_failures_and_is_not_tried(
+    worker: TraceWorker, prompts: list[Prompt], traced: dict[str, pa.Table]
+) -> None:
+    error = ShardError(
+        shard_id="shard", attempt=1, error_class="OutOfMemoryError", message="made\n to fail", prompt_id="extra"
+    )
+    extra = replace(prompts[0], prompt_id="extra")
+    found = worker.trace([prompts[0], extra, *prompts[1:]], "shard", 2, skipped=[error])
+    (failure,) = frame(found, "failures").to_dicts()
+    assert (failure["item_id"], failure["error_class"], failure["message"], failure["attempts"]) == (
+        "extra", "OutOfMemoryError", "made to fail", 2,
+    )  # fmt: skip
+    assert without(stable(found), "failures", "prompts") == without(stable(traced), "failures", "prompts")
+    assert frame(found, "prompts")["prompt_id"].to_list() == ["right", "extra", "wrong", "plain"]
 
 
 def test_feature_logits_are_rows_of_their_table_in_the_order_asked(worker: TraceWorker) -> None:

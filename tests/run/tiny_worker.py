@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from tracer.corpus.prompts import Prompt
 from tracer.corpus.shards import plan_shards
 from tracer.corpus.tokens import special_token_rule
 from tracer.run.folder import RunFolder
+from tracer.run.ledger import ShardError
 from tracer.run.plan import Plan
 from tracer.run.record import RunRecord, load_record, new_record
 from tracer.run.work import WorkerMaker
@@ -53,8 +55,11 @@ class TinyWorker:
         if fault is not None and fault.kind == "load" and fault.is_due():
             raise OSError("made to fail while loading")
 
-    def trace(self, prompts: list[Prompt], shard_id: str, attempt: int) -> dict[str, pa.Table]:
-        """As `TraceWorker.trace`."""
+    def trace(
+        self, prompts: list[Prompt], shard_id: str, attempt: int, *, skipped: Sequence[ShardError] = ()
+    ) -> dict[str, pa.Table]:
+        """As `TraceWorker.trace`; none of its faults makes a prompt one to skip."""
+        assert not skipped
         numbers = [prompt.metadata["number"] for prompt in prompts]
         if (
             self._fault is not None

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from tests.tables.tiny_prompts import draw_prompts
 from tests.tables.tiny_shard import write_shard
 from tracer.errors import ArtifactError, DataError
 from tracer.tables.database import build_database, connect, insert_rows, query, view_parts, write_labels
+from tracer.tables.parts import read_part, write_part
 from tracer.tables.schema import TABLES
 
 LABEL = {"target_kind": "feature", "layer": 0, "feature": 3, "label": "new", "kind": "unclear", "method": "rule"}
@@ -26,6 +28,23 @@ def test_a_query_gives_a_polars_frame(tiny_results: Path) -> None:
     frame = query(tiny_results, "SELECT layer, count(*) AS n FROM features GROUP BY layer ORDER BY layer")
     assert frame.columns == ["layer", "n"]
     assert frame["layer"].to_list() == [0, 1, 2]
+
+
+def test_columns_of_one_name_are_numbered(tiny_results: Path) -> None:
+    frame = query(tiny_results, "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a")
+    assert frame.to_dicts() == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}]
+    joined = query(tiny_results, "SELECT * FROM graphs JOIN prompts USING (prompt_id)")
+    assert {"prompt_id", "n_tokens", "n_tokens_1"} <= set(joined.columns)
+    assert len(joined) > 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["INTERVAL 3 DAY", "[{'a': INTERVAL 3 DAY}]", "union_value(n := 2)", "'abc'::BLOB", "'101'::BIT", "5::BIGNUM"],
+)
+def test_a_type_that_a_frame_does_not_have_is_refused_naming_the_column(tiny_results: Path, value: str) -> None:
+    with pytest.raises(DataError, match="a column odd of type"):
+        query(tiny_results, f"SELECT {value} AS odd")
 
 
 def test_a_wrong_query_is_refused_in_the_words_of_duckdb(tiny_results: Path) -> None:
@@ -117,6 +136,20 @@ def test_a_damaged_part_is_refused_before_anything_is_built(tmp_path: Path) -> N
         build_database(tmp_path / "results.duckdb") as connection,
     ):
         view_parts(connection, tmp_path, TABLES["nodes"], [part])
+    assert not (tmp_path / "results.duckdb").exists()
+
+
+def test_a_part_that_was_altered_after_its_commit_is_refused_by_name(tmp_path: Path) -> None:
+    part = write_shard(tmp_path, draw_prompts(2), "s0")["graphs"]
+    rows = read_part(tmp_path, part)
+    place = rows.column_names.index("n_tokens")
+    altered = rows.set_column(place, "n_tokens", pc.add(rows["n_tokens"], 1))
+    assert write_part(tmp_path, TABLES["graphs"], altered, shard_id="s0", attempt=0).path == part.path
+    with (
+        pytest.raises(ArtifactError, match=rf"{part.path}: found sha256"),
+        build_database(tmp_path / "results.duckdb") as connection,
+    ):
+        view_parts(connection, tmp_path, TABLES["graphs"], [part])
     assert not (tmp_path / "results.duckdb").exists()
 
 

@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from tests.views.parsed_page import Element, figures, parse_page
 from tracer.corpus.tokens import visible
 from tracer.errors import ArtifactError
-from tracer.tables.database import query
+from tracer.tables.database import connect, query
 from tracer.views.page import render_page, write_page
 
 
@@ -49,6 +51,20 @@ def test_header_figures_equal_the_tables(page: Element, finished_run: Path):
         """,
     ).row(0, named=True)
     assert {name: float(value) for name, value in tiles.items()} == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("coverage", "is_said"), [(0.95, True), (1.0, False)])
+def test_the_bias_of_the_means_is_said_where_coverage_leaves_rows_out(
+    coverage: float, is_said: bool, finished_run: Path, tmp_path: Path
+):
+    database = tmp_path / "results.duckdb"
+    shutil.copy(finished_run, database)
+    with connect(database, read_only=False) as connection:
+        connection.execute("UPDATE runs SET config = ?", [json.dumps({"attribution": {"coverage": coverage}})])
+    note = parse_page(render_page(database)).by_id("figures-note")
+    assert ("nodes whose row was not computed count as free of error" in note.text) == is_said
+    values = [float(element.attributes["value"] or "nan") for element in note.all("data")]
+    assert (coverage in values) == is_said
 
 
 def test_task_figures_equal_the_tables(page: Element, finished_run: Path):

@@ -40,7 +40,8 @@ def build_cooccurrence(connection: Connection, *, min_support: int, stratum: str
     Args:
         connection: the results file being built, with the tables of the graphs in it.
         min_support: fewest graphs over the whole run that a listed pair shares.
-        stratum: column of `prompts` within whose values the null is taken too; then p and q are those of that null.
+        stratum: column of `prompts` within whose values the null is taken too; then npmi, p and q are those of
+            that null, while `expected` and `lift` stay those of the unstratified one.
     """
     create_table(connection, TABLES["cooccurrence"])
     features, incidence, strata = _read_incidence(connection, stratum)
@@ -121,11 +122,10 @@ def _statistics(
     pairs: Pairs, support: Ints, n_graphs: int, expected: Floats, stratified: Floats | None, n_tested: int
 ) -> dict[str, Ints | Floats | list[None]]:
     both, n_a, n_b = pairs.support, support[pairs.first], support[pairs.second]
-    lift = both / expected
+    null = expected if stratified is None else stratified
     surprise = -np.log(both / n_graphs)
     # a pair in every graph says nothing: its lift is 1 and the quotient 0 / 0
-    npmi = np.divide(np.log(lift), surprise, out=np.zeros(len(lift)), where=surprise > 0)
-    null = expected if stratified is None else stratified
+    npmi = np.divide(np.log(both / null), surprise, out=np.zeros(len(both)), where=surprise > 0)
     p_above, p_below = stats.poisson.sf(both - 1, null), stats.poisson.cdf(both, null)
     nothing: list[None] = [None] * len(both)
     return {
@@ -133,7 +133,7 @@ def _statistics(
         "n_b": n_b,
         "support": both,
         "expected": expected,
-        "lift": lift,
+        "lift": both / expected,
         "expected_stratified": nothing if stratified is None else stratified,
         "lift_stratified": nothing if stratified is None else both / stratified,
         "npmi": np.clip(npmi, -1.0, 1.0),

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from tracer.attribution.explicit import ExplicitEngine
 from tracer.attribution.oracle import Oracle
@@ -24,7 +26,7 @@ def attribute(
     prompt: Prompt,
     model: ReplacementModel,
     *,
-    attribution_targets: Sequence[int | str] | None = None,
+    attribution_targets: Sequence[int | str] | Int[Tensor, " target"] | None = None,
     max_n_logits: int = 10,
     desired_logit_prob: float = 0.95,
     batch_size: int | None = None,
@@ -70,7 +72,7 @@ def attribute(
     prepared = prepare(
         model,
         model.tokenize(prompt),
-        given_targets=attribution_targets or (),
+        given_targets=_given(attribution_targets),
         max_n_logits=max_n_logits,
         desired_logit_prob=desired_logit_prob,
     )
@@ -90,6 +92,12 @@ def _check_settings(coverage: float, max_feature_nodes: int | None, batch_size: 
             raise ConfigError(
                 "attribute", found=f"{name} {count}", expected="a positive number", to_do="Mend the setting."
             )
+
+
+def _given(targets: Sequence[int | str] | Tensor | None) -> list[int | str]:
+    if targets is None:
+        return []
+    return targets.tolist() if isinstance(targets, Tensor) else list(targets)
 
 
 def graph_of(

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tracer.attribution.targets import Targets, choose_targets
+from tracer.errors import DataError
 from tracer.graph.layout import NodeLayout
 from tracer.model.forward import Forward
 from tracer.model.replacement import ReplacementModel
@@ -60,9 +61,16 @@ def prepare(
 
     Raises:
         ConfigError: a setting is out of range.
-        DataError: a given target is not in the vocabulary.
+        DataError: a given target is not in the vocabulary, or the forward pass overflows.
     """
     forward = model.forward(token_ids)
+    if not bool(forward.logits.isfinite().all() and forward.reads.isfinite().all()):
+        raise DataError(
+            "forward pass",
+            found="logits or MLP inputs that are infinite or not a number",
+            expected="finite values",
+            to_do="Check the checkpoint; half-precision weights may overflow on this prompt.",
+        )
     active = model.active_features(forward)
     targets = choose_targets(
         model, forward, given=given_targets, max_n_logits=max_n_logits, desired_logit_prob=desired_logit_prob

@@ -18,6 +18,9 @@ from tracer.attribution.prepared import Rows
 from tracer.graph.influence import influence, normalise_rows
 from tracer.graph.layout import NodeLayout
 
+N_CAPPED_ROUNDS = 8
+"""Rounds over which a cap on rows is spent."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed:
@@ -49,6 +52,8 @@ def compute_rows(
         progress: called with feature rows done and feature rows there are.
     """
     n_allowed = layout.n_features if max_feature_nodes is None else min(max_feature_nodes, layout.n_features)
+    # Where the cap binds, features are ranked anew after each part of it: before that, only direct effects are known.
+    n_round = n_allowed if n_allowed == layout.n_features else -(-n_allowed // N_CAPPED_ROUNDS)
     row_nodes = torch.arange(layout.first_target, layout.n_nodes)
     rows = rows_of(row_nodes)
     has_row = torch.zeros(layout.n_features, dtype=torch.bool)
@@ -61,7 +66,9 @@ def compute_rows(
         done = uncovered <= 1.0 - coverage if coverage < 1.0 else bool(has_row.all())
         if done or n_left <= 0:
             return Computed(row_nodes=row_nodes, rows=rows, influence=reach, uncovered_influence=uncovered)
-        chosen = _choose(waiting, has_row, 0.5 * (1.0 - coverage) * total_weight, coverage >= 1.0)[:n_left]
+        chosen = _choose(waiting, has_row, 0.5 * (1.0 - coverage) * total_weight, coverage >= 1.0)[
+            : min(n_left, n_round)
+        ]
         has_row[chosen] = True
         found = rows_of(chosen)
         rows = Rows(weights=torch.cat([rows.weights, found.weights]), bias=torch.cat([rows.bias, found.bias]))

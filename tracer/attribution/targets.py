@@ -41,7 +41,7 @@ def salient_logits(probabilities: Float[Tensor, " vocab"], max_n_logits: int, de
 
 def _given_ids(given: Sequence[int | str], model: ReplacementModel) -> list[int]:
     d_vocab = model.weights.W_U.shape[1]
-    ids = []
+    ids: dict[int, None] = {}
     for token in given:
         if isinstance(token, str):
             encoded = model.tokenizer.encode(token, add_special_tokens=False)
@@ -55,8 +55,8 @@ def _given_ids(given: Sequence[int | str], model: ReplacementModel) -> list[int]
             raise DataError(
                 "targets", found=f"id {token}", expected=f"0 to {d_vocab - 1}", to_do="Give an id of the vocabulary."
             )
-        ids.append(int(token))
-    return ids
+        ids[int(token)] = None
+    return list(ids)
 
 
 def choose_targets(

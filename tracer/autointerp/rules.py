@@ -1,13 +1,13 @@
 """The embedded labeller, no language model: a rule for what a feature fires on, and the tokens that it promotes.
 
-**Input side.** Three sorts of rule are tried: `at` (the feature fires on these tokens), `before` (the previous token
-is one of these) and `context` (one of these is anywhere earlier). Precision is the share of eligible positions where
-the rule holds at which the feature fires, recall the share of its firings at which the rule holds. Tokens on which the
-feature fired at least `MIN_FIRED` times (once may be chance) are sorted by their own precision and added one by one; the set with the best F1 is kept, which for `at` and `before` is the best
-set of all, since every position has exactly one such token. Several `context` tokens can hold at one position; so
-only tokens that never share a prompt are joined, which keeps the sums exact. A rule counts as found when F1 is at
-least `MIN_F1` and precision at least `MIN_LIFT` times the share of all positions at which the feature fires (a rule
-that holds everywhere is none).
+**Input side.** Three sorts of rule are tried: `at` (the feature fires on these tokens), `before` (the previous token is
+one of these) and `context` (one of these is anywhere earlier). Precision is the share of eligible positions where the
+rule holds at which the feature fires, recall the share of its firings at which the rule holds. Tokens on which the
+feature fired at least `MIN_FIRED` times (once may be chance) are sorted by their own precision and added one by one;
+the set with the best F1 is kept, which for `at` and `before` is the best set of all, since every position has exactly
+one such token. Several `context` tokens can hold at one position; so only tokens that never share a prompt are joined,
+which keeps the sums exact. A rule counts as found when F1 is at least `MIN_F1` and precision at least `MIN_LIFT` times
+the share of all positions at which the feature fires (a rule that holds everywhere is none).
 
 **Output side.** The promoted tokens count as found when the strongest has at least `MIN_CONTRAST` times the logit of
 the weakest of those kept (20 by default): over Gaussian logits of 700 to 100,000 tokens that quotient is about 1.3 to

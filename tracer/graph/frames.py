@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from tracer.graph.graph import Graph
 
 
+def total_weight(graph: "Graph") -> float:
+    """Sum of the target weights: frames give influence as a share of it, so that prompts can be compared and added."""
+    return max(float(graph.target_weights.double().sum()), torch.finfo(torch.float64).tiny)
+
+
 def _kept_nodes(graph: "Graph") -> Tensor:
     return graph.node_mask.nonzero().flatten()
 
@@ -48,7 +53,7 @@ def nodes(graph: "Graph") -> pl.DataFrame:
             "token_id": token_ids,
             "token": tokens,
             "activation": _masked(activation[kept], is_feature),
-            "influence": graph.influence[kept].double().tolist(),
+            "influence": (graph.influence[kept].double() / total_weight(graph)).tolist(),
             "cumulative_influence": cumulative.tolist(),
         },
         schema={
@@ -67,7 +72,7 @@ def edges(graph: "Graph") -> pl.DataFrame:
     normalised = normalise_edges(graph.edge_target, graph.edge_weight, graph.layout.n_nodes)
     weights = graph.target_weights
     reach = edge_influence(graph.edge_target, graph.edge_source, normalised, weights)
-    score = normalised * (reach + weights)[graph.edge_target]
+    score = normalised * (reach + weights)[graph.edge_target] / total_weight(graph)
     frame = pl.DataFrame({
         "target_idx": place[graph.edge_target].numpy(),
         "source_idx": place[graph.edge_source].numpy(),

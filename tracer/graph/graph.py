@@ -53,7 +53,7 @@ class Graph:
     """
     node_mask: Bool[Tensor, " node"]
     influence: Float[Tensor, " node"]
-    """Influence in the unpruned graph."""
+    """Influence in the unpruned graph, in units of the target weights; `nodes()` gives it as a share of their sum."""
     uncovered_influence: float
     """Influence on features without a row, over the sum of target weights; bounds the error of every influence."""
     n_near_cut: int = 0

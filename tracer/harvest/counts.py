@@ -5,8 +5,8 @@ import polars as pl
 
 from tracer.harvest.firings import Firings
 
-N_CONTEXT_TOKENS = 32
-"""How far back `n_context` looks; keeps the cost of long prompts linear in their length."""
+PAIRS_AT_ONCE = 2_000_000
+"""Firings times context tokens that are joined at once; bounds memory, not results."""
 BINS_PER_OCTAVE = 4
 _FEATURE = ["layer", "feature"]
 
@@ -45,17 +45,25 @@ def activation_histogram(data: Firings) -> pl.DataFrame:
     )
 
 
-def _context_pairs(data: Firings) -> pl.DataFrame:
-    """(prompt_idx, pos, token_id): the distinct tokens among the `N_CONTEXT_TOKENS` in front of each eligible
-    position.
-    """
-    offsets = pl.DataFrame({"offset": list(range(1, N_CONTEXT_TOKENS + 1))})
+def _context_pairs(data: Firings, n_context: int) -> pl.DataFrame:
+    """(prompt_idx, pos, token_id): the distinct tokens among the `n_context` in front of each eligible position."""
+    offsets = pl.DataFrame({"offset": list(range(1, n_context + 1))}, schema={"offset": pl.Int64})
     places = data.eligible.select("prompt_idx", "pos").join(offsets, how="cross")
     sources = data.tokens.select("prompt_idx", "token_id", pl.col("pos").alias("context_pos"))
     pairs = places.with_columns((pl.col("pos") - pl.col("offset")).alias("context_pos")).join(
         sources, on=["prompt_idx", "context_pos"]
     )
     return pairs.select("prompt_idx", "pos", "token_id").unique()
+
+
+def _count_firings(firings: pl.DataFrame, tokens: pl.DataFrame, name: str, n_per_firing: int) -> pl.DataFrame:
+    """Firings per feature and token, a slice of the firings at a time."""
+    keys = [*_FEATURE, "token_id"]
+    total = pl.DataFrame(schema=dict.fromkeys((*keys, name), pl.Int64))
+    for part in firings.iter_slices(max(1, PAIRS_AT_ONCE // max(1, n_per_firing))):
+        counts = part.join(tokens, on=["prompt_idx", "pos"]).group_by(keys).agg(pl.len().cast(pl.Int64).alias(name))
+        total = pl.concat([total, counts]).group_by(keys).agg(pl.col(name).sum())
+    return total
 
 
 def _neighbours(data: Firings, offset: int) -> pl.DataFrame:
@@ -73,13 +81,18 @@ def _joined(parts: list[pl.DataFrame], keys: list[str], columns: list[str]) -> p
     return stacked.group_by(keys).agg(pl.col(column).sum().cast(pl.Int64) for column in columns)
 
 
-def token_counts(data: Firings) -> pl.DataFrame:
-    """Rows of the `token_counts` table: at how many eligible positions a rule about a token holds."""
+def token_counts(data: Firings, n_context: int) -> pl.DataFrame:
+    """Rows of the `token_counts` table: at how many eligible positions a rule about a token holds.
+
+    Args:
+        data: all activations of the prompts.
+        n_context: how far back `n_context` looks, tokens.
+    """
     places = data.eligible.select("prompt_idx", "pos")
     kinds = {
         "n_at": _neighbours(data, 0),
         "n_before": _neighbours(data, -1),
-        "n_context": _context_pairs(data),
+        "n_context": _context_pairs(data, n_context),
     }
     parts = [
         places.join(tokens, on=["prompt_idx", "pos"]).group_by("token_id").agg(pl.len().cast(pl.Int64).alias(name))
@@ -89,17 +102,22 @@ def token_counts(data: Firings) -> pl.DataFrame:
     return counts.join(_names(data), on="token_id").select("token_id", "token", *kinds).sort("token_id")
 
 
-def feature_tokens(data: Firings) -> pl.DataFrame:
-    """Rows of the `feature_tokens` table: firings by the token they are on, after, before, or in the context of."""
+def feature_tokens(data: Firings, n_context: int) -> pl.DataFrame:
+    """Rows of the `feature_tokens` table: firings by the token they are on, after, before, or in the context of.
+
+    Args:
+        data: all activations of the prompts.
+        n_context: how far back `n_context` looks, tokens; time and rows grow with firings times this.
+    """
     kinds = {
         "n_at": _neighbours(data, 0),
         "n_before": _neighbours(data, -1),
         "n_after": _neighbours(data, 1),
-        "n_context": _context_pairs(data),
+        "n_context": _context_pairs(data, n_context),
     }
     keys = [*_FEATURE, "token_id"]
     parts = [
-        data.firings.join(tokens, on=["prompt_idx", "pos"]).group_by(keys).agg(pl.len().cast(pl.Int64).alias(name))
+        _count_firings(data.firings, tokens, name, n_context if name == "n_context" else 1)
         for name, tokens in kinds.items()
     ]
     counts = _joined(parts, keys, list(kinds))

@@ -130,7 +130,8 @@ _HEADER = """# The embedded demo model
 A GPT-2 of 4 layers and width 128 (0.9 million parameters), trained from a seed on the toy atlas (`tracer/corpus/tasks/atlas.py`), and two
 transcoder sets of 768 JumpReLU features a layer, per-layer and cross-layer. Trained by `jobs/train_demo_model.py`, which also measured
 every figure below. Held-out prompts use cities, name pairs, noun pairs, years and words that never occur in that task in the training
-text. Intervals are 95 % Wilson intervals. Weights are stored in float16. Licence: that of tracer (MIT).
+text; tasks marked * hold nothing out, so their prompts may have been seen. Flips are over held-out pairs of prompts, pooled over the
+two capital templates and bird; the pairs differ but share cities. Intervals are 95 % Wilson intervals. Weights are stored in float16. Licence: that of tracer (MIT).
 
 * *answers*: the likeliest next token is the answer; for agreement and greater-than, more probability on the right set of words than on the wrong one.
 * *all MLPs replaced*: the same with every MLP output replaced by its reconstruction, errors left out.
@@ -166,8 +167,7 @@ def _figures(card: dict[str, Any]) -> list[str]:
     lines += [f"| flips, {name.replace('_', ' ')} | {rate(entry)} |" for name, entry in card["flips"].items()]
     lines += [f"| answer kept, {name.replace('_', ' ')} | {rate(entry)} |" for name, entry in card["keeps"].items()]
     lines += ["", "| task | answers, held out | all MLPs replaced |", "|---|---|---|"]
-    lines += [
-        f"| {task} | {rate(entry)} | {rate(card['answers_replaced'][task])} |"
-        for task, entry in card["answers"].items()
-    ]
+    for task, entry in card["answers"].items():
+        star = "" if atlas.TASKS[task].has_held_out else " *"
+        lines.append(f"| {task}{star} | {rate(entry)} | {rate(card['answers_replaced'][task])} |")
     return lines

@@ -44,14 +44,18 @@ class SwapPair:
 
 
 def held_out_pairs(model: ReplacementModel, n_pairs: int, seed: int = 0) -> list[SwapPair]:
-    """Pairs in turn from each of the two-hop templates."""
+    """Distinct pairs, in turn from each of the two-hop templates; with 52 held-out cities, pairs share cities."""
     rng = Random(f"swap-pairs-{seed}")
     ids = model.tokenizer.get_vocab()
-    pairs = []
-    for idx in range(n_pairs):
-        task, template = TWO_HOP_TEMPLATES[idx % len(TWO_HOP_TEMPLATES)]
+    pairs: list[SwapPair] = []
+    drawn: set[tuple[str, str]] = set()
+    while len(pairs) < n_pairs:
+        task, template = TWO_HOP_TEMPLATES[len(pairs) % len(TWO_HOP_TEMPLATES)]
         base = atlas.draw(atlas.TASKS[task], rng, held_out=True, template=template)
         donor = atlas.partner(base, rng)
+        if (base.text, donor.text) in drawn:
+            continue
+        drawn.add((base.text, donor.text))
         prepared = prepare(model, model.tokenize(base.text))
         pairs.append(
             SwapPair(

@@ -27,21 +27,21 @@ class Edit:
         assert self.scale is not None, "checked by check_edits"
         return self.scale * unedited
 
-    def positions(self, n_pos: int) -> list[int]:
-        """The positions meant, in a prompt of `n_pos` tokens.
+    def positions(self, n_pos: int, n_ignored: int) -> list[int]:
+        """The positions meant, in a prompt of `n_pos` tokens; a slice passes over the first `n_ignored`.
 
         Raises:
-            ConfigError: a position is outside the prompt.
+            ConfigError: a position is outside the prompt, or one of the ignored, where no feature is a node.
         """
         if isinstance(self.pos, slice):
-            return list(range(n_pos))[self.pos]
+            return [pos for pos in range(n_pos)[self.pos] if pos >= n_ignored]
         wanted = [self.pos] if isinstance(self.pos, int) else list(self.pos)
         for pos in wanted:
-            if not -n_pos <= pos < n_pos:
+            if not -n_pos <= pos < n_pos or pos % n_pos < n_ignored:
                 raise ConfigError(
                     "edit",
                     found=f"position {pos}",
-                    expected=f"a position of a prompt of {n_pos} tokens",
+                    expected=f"a position from {n_ignored} to {n_pos - 1}",
                     to_do="Mend it.",
                 )
         return [pos % n_pos for pos in wanted]

@@ -44,9 +44,11 @@ class _EditedRun:
         self, model: ReplacementModel, original: Forward, edits: Sequence[Edit], direct: bool, before: bool
     ) -> None:
         self.model, self.original, self.direct, self.before = model, original, direct, before
-        self.edits: dict[int, list[Edit]] = defaultdict(list)
+        self.edits: dict[int, dict[tuple[int, int], Edit]] = defaultdict(dict)
+        n_ignored = model.facts.architecture.n_ignored_positions
         for edit in edits:
-            self.edits[edit.layer].append(edit)
+            for pos in edit.positions(original.n_pos, n_ignored):
+                self.edits[edit.layer][pos, edit.feature] = edit
         self.differences: list[Tensor] = [torch.zeros_like(output) for output in original.mlp_outputs]
         self.activations: list[Tensor] = []
 
@@ -58,13 +60,12 @@ class _EditedRun:
         measured = transcoder.activate(pre)
         shown = pre.clone() if self.before else measured
         unedited = transcoder.encode(self.original.reads[layer])
-        for edit in self.edits[layer]:
-            for pos in edit.positions(len(pre)):
-                wanted = edit.wanted(float(unedited[pos, edit.feature]))
-                present = (unedited if self.direct else measured)[pos, edit.feature]
-                for offset, vector in enumerate(transcoder.W_dec[edit.feature]):
-                    self.differences[layer + offset][pos] += (wanted - present) * vector
-                shown[pos, edit.feature] = wanted
+        for (pos, feature), edit in self.edits[layer].items():
+            wanted = edit.wanted(float(unedited[pos, feature]))
+            present = (unedited if self.direct else measured)[pos, feature]
+            for offset, vector in enumerate(transcoder.W_dec[feature]):
+                self.differences[layer + offset][pos] += (wanted - present) * vector
+            shown[pos, feature] = wanted
         self.activations.append(shown)
 
     def write(self, output: Tensor, hook: Any) -> Tensor:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Hook = tuple[str, Callable[..., Any]]
-Prompt = str | Sequence[int] | Int[Tensor, " pos"]
-"""A prompt as text, as token ids, or as a tensor of them."""
+Prompt = str | Sequence[int] | Int[Tensor, "*one pos"]
+"""A prompt as text, as token ids, or as a tensor of them, a batch of one in front or none."""
 
 
 class ReplacementModel:
@@ -69,7 +69,6 @@ class ReplacementModel:
         transcoders: str | Path,
         *,
         device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
         trust_remote_code: bool = False,
     ) -> "ReplacementModel":
         """Load a Hugging Face checkpoint and a circuit-tracer transcoder folder.
@@ -78,7 +77,6 @@ class ReplacementModel:
             checkpoint: local folder, `package:NAME/path` or hub name `org/repo[@revision]`.
             transcoders: the same for the transcoder set.
             device: where both are put; CUDA if present when not given.
-            dtype: arithmetic of both.
             trust_remote_code: whether the checkpoint may run code of its own.
 
         Raises:
@@ -95,9 +93,8 @@ class ReplacementModel:
             n_layers=facts.n_layers,
             centred_norm=facts.architecture.centred_norm,
             device=device,
-            dtype=dtype,
         )
-        bridge = _boot(folder, tokenizer, device, dtype, trust_remote_code)
+        bridge = _boot(folder, tokenizer, device, trust_remote_code)
         return cls(bridge, tokenizer, transcoder_set, facts)
 
     @property
@@ -116,7 +113,7 @@ class ReplacementModel:
         Raises:
             DataError: the prompt is empty, longer than the context, or holds unknown tokens only.
         """
-        given = prompt if isinstance(prompt, str) else [int(token_id) for token_id in prompt]
+        given = prompt if isinstance(prompt, str) else _plain_ids(prompt)
         ids = tokenize(
             given, self.tokenizer, self.special_token_rule, max_tokens=self.facts.n_ctx, truncate="no", where="prompt"
         )
@@ -162,7 +159,7 @@ class ReplacementModel:
         ]
 
     def get_activations(self, prompt: Prompt) -> list[Activations]:
-        """Active features of every layer on a prompt, sparse."""
+        """Active features of every layer on a prompt, sparse. Logits are those of `forward`, not given here."""
         return self.active_features(self.forward(self.tokenize(prompt)))
 
     @torch.no_grad()
@@ -190,11 +187,17 @@ class ReplacementModel:
             return bridge(token_ids[None])[0]
 
 
+def _plain_ids(token_ids: Sequence[int] | Tensor) -> list[int]:
+    """Ids as a list; a batch of one in front is taken off."""
+    if isinstance(token_ids, Tensor):
+        token_ids = token_ids[0].tolist() if token_ids.dim() == 2 and len(token_ids) == 1 else token_ids.tolist()
+    return list(token_ids)
+
+
 def _boot(
     folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
     device: torch.device,
-    dtype: torch.dtype,
     trust_remote_code: bool,
 ) -> "TransformerBridge":
     from transformer_lens.model_bridge import TransformerBridge
@@ -202,7 +205,7 @@ def _boot(
 
     try:
         hf_model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation="eager", trust_remote_code=trust_remote_code
+            folder, dtype=torch.float32, attn_implementation="eager", trust_remote_code=trust_remote_code
         )
         hf_model.to(device=device)
     except (OSError, ValueError, RuntimeError) as error:
@@ -211,7 +214,7 @@ def _boot(
             str(folder), found=found, expected="loadable weights", to_do="Check the checkpoint folder."
         ) from error
     bridge = TransformerBridge.boot_transformers(
-        str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype
+        str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=torch.float32
     )
     bridge.eval()
     for parameter in bridge.parameters():

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
@@ -17,6 +18,7 @@ from tracer.run.work import Workers
 from tracer.tables.parts import Part, write_file, write_part
 from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
 
+MARKER_NAME = "results.json"
 DRIVER_PART = "run"
 """Takes the place of a shard id in the name of the part that the driver writes: what failed outside of workers."""
 
@@ -44,20 +46,34 @@ def inputs_hash(record: RunRecord, parts: dict[str, list[Part]]) -> str:
 
 
 def is_current(folder: RunFolder, hash_of_inputs: str) -> bool:
-    """Whether results.duckdb was made, and labelled, from these inputs."""
-    marker = folder.aggregates / "results.json"
-    return folder.database.is_file() and marker.is_file() and read_json(marker)["inputs_hash"] == hash_of_inputs
+    """Whether results.duckdb was made and labelled from these inputs, and it and its page are there."""
+    from tracer.views.summary import PAGE_NAME
+
+    marker = folder.aggregates / MARKER_NAME
+    whole = all(path.is_file() for path in (folder.database, folder.root / PAGE_NAME, marker))
+    return whole and read_json(marker)["inputs_hash"] == hash_of_inputs
+
+
+@contextmanager
+def unmarked(folder: RunFolder) -> Iterator[None]:
+    """Take the marker away while labels and page are made anew, so that an interruption is not taken for an end."""
+    marker = folder.aggregates / MARKER_NAME
+    marked = read_json(marker) if marker.is_file() else None
+    marker.unlink(missing_ok=True)
+    yield
+    if marked is not None:
+        write_json(marker, marked)
 
 
 def mark_current(folder: RunFolder, hash_of_inputs: str) -> None:
     """Say that results.duckdb, labels included, stands for these inputs."""
-    write_json(folder.aggregates / "results.json", {"inputs_hash": hash_of_inputs})
+    write_json(folder.aggregates / MARKER_NAME, {"inputs_hash": hash_of_inputs})
 
 
 def build_results(
     record: RunRecord, folder: RunFolder, parts: dict[str, list[Part]], workers: Workers, *, seconds: float
 ) -> None:
-    """Make results.duckdb, its `labels` still empty.
+    """Make results.duckdb, its `labels` still empty, and no longer marked as current.
 
     Raises:
         ArtifactError: a committed part is damaged.
@@ -65,6 +81,7 @@ def build_results(
     """
     from tracer.aggregate.build import aggregate
 
+    (folder.aggregates / MARKER_NAME).unlink(missing_ok=True)
     aggregate(
         folder.root,
         parts,
@@ -104,7 +121,7 @@ def _cached_logits(
     n_tokens = record.config.aggregate.n_promoted_tokens
 
     def feature_logits(features: list[tuple[int, int]]) -> pa.Table:
-        asked = [record.model, record.config.model.dtype, n_tokens, features]
+        asked = [record.model, n_tokens, features]
         hash_of_inputs = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
         path = folder.aggregates / f"feature_logits-{hash_of_inputs}" / "feature_logits.parquet"
         if path.is_file():

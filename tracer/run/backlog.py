@@ -1,21 +1,29 @@
-"""The backlog: shards still to do, tried a bounded number of times each."""
+"""The backlog: shards still to do, tried a bounded number of times each, and without the prompts that spoil them."""
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tracer.corpus.shards import Shard
+from tracer.run.ledger import ShardError
 
 ATTEMPTS_PER_SESSION = 10_000
 """Attempt numbers of driver session s start at s times this: unique whatever a dead driver had begun."""
 
+SPOILT_ATTEMPTS = 2
+"""Attempts that one prompt may spoil before it is skipped: memory that ran out once may suffice the next time."""
+
+MAX_SKIPPED_PROMPTS = 4
+"""Prompts of one shard that may be skipped: where more of them spoil it, the fault is not theirs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One attempt at one shard."""
+    """One attempt at one shard; `skipped` holds, for each prompt that must not be traced again, its last error."""
 
     shard: Shard
     attempt: int
+    skipped: tuple[ShardError, ...] = ()
 
 
 class Backlog:
@@ -24,8 +32,11 @@ class Backlog:
     def __init__(self, shards: Iterable[Shard], *, session: int, max_attempts: int) -> None:
         self._waiting = deque(shards)
         self._n_tried: Counter[str] = Counter()
+        self._n_failed: Counter[str] = Counter()
+        self._n_spoilt: Counter[tuple[str, str]] = Counter()
+        self._skipped: defaultdict[str, tuple[ShardError, ...]] = defaultdict(tuple)
         self._first_attempt = session * ATTEMPTS_PER_SESSION
-        self._max_attempts = min(max_attempts, ATTEMPTS_PER_SESSION)
+        self._max_attempts = min(max_attempts, ATTEMPTS_PER_SESSION // (MAX_SKIPPED_PROMPTS + 1))
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -35,11 +46,18 @@ class Backlog:
         shard = self._waiting.popleft()
         attempt = self._first_attempt + self._n_tried[shard.shard_id]
         self._n_tried[shard.shard_id] += 1
-        return Assignment(shard, attempt)
+        return Assignment(shard, attempt, self._skipped[shard.shard_id])
 
-    def give_back(self, shard: Shard) -> bool:
-        """Try a failed shard again later; False where it has no attempt left."""
-        if self.n_tried(shard) >= self._max_attempts:
+    def give_back(self, shard: Shard, error: ShardError) -> bool:
+        """Try a failed shard again later; False where it has no attempt left.
+
+        A prompt that spoilt `SPOILT_ATTEMPTS` of them is skipped from then on, and the count of attempts starts anew.
+        """
+        self._n_failed[shard.shard_id] += 1
+        if self._must_skip(shard, error):
+            self._skipped[shard.shard_id] += (error,)
+            self._n_failed[shard.shard_id] = 0
+        if self._n_failed[shard.shard_id] >= self._max_attempts:
             return False
         self._waiting.append(shard)
         return True
@@ -47,3 +65,10 @@ class Backlog:
     def n_tried(self, shard: Shard) -> int:
         """Attempts at a shard in this session."""
         return self._n_tried[shard.shard_id]
+
+    def _must_skip(self, shard: Shard, error: ShardError) -> bool:
+        if error.prompt_id is None or len(self._skipped[shard.shard_id]) >= MAX_SKIPPED_PROMPTS:
+            return False
+        spoilt = (shard.shard_id, error.prompt_id)
+        self._n_spoilt[spoilt] += 1
+        return self._n_spoilt[spoilt] >= min(SPOILT_ATTEMPTS, self._max_attempts)

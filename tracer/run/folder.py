@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from tracer.errors import ArtifactError, RunError
 from tracer.tables.parts import write_file
@@ -54,8 +55,9 @@ class RunFolder:
         return self.root / "results.duckdb"
 
     def unfinished(self) -> list[Path]:
-        """What a driver that died before it wrote run.json leaves behind."""
-        return [*(self.root / name for name in (*CORPUS_NAMES, LOCK_NAME)), *self.root.glob(f".{RECORD_NAME}.*.tmp")]
+        """What a driver that died before it wrote run.json leaves behind; the lock, which guards the rest, is last."""
+        names = (*CORPUS_NAMES, LOCK_NAME)
+        return [*self.root.glob(f".{RECORD_NAME}.*.tmp"), *(self.root / name for name in names)]
 
 
 def check_out(out: str | Path | None) -> Path:
@@ -162,29 +164,46 @@ def _remove(folder: RunFolder, made: list[Path]) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise RunError(
-            str(path), found=str(error), expected="a writable place", to_do="Choose another --out."
-        ) from error
-    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = _holder(file.readline())
-            raise RunError(
-                str(path),
-                found=f"another driver of this run: {holder}",
-                expected="one driver per run",
-                to_do="Wait for it, or end it; then run the same command again.",
-            ) from error
+    with _lock_file(path) as file:
         session = _next_session(file.readline())
         file.seek(0)
         file.write(json.dumps({"session": session, "pid": os.getpid(), "host": socket.gethostname()}) + "\n")
         file.flush()
         os.fsync(file.fileno())
         yield session
+
+
+def _lock_file(path: Path) -> TextIO:
+    """The open lock file, held: a lock on a file that its last holder removed would keep nobody out, so try again."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                str(path), found=str(error), expected="a writable place", to_do="Choose another --out."
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            with file:
+                holder = _holder(file.readline())
+            raise RunError(
+                str(path),
+                found=f"another driver of this run: {holder}",
+                expected="one driver per run",
+                to_do="Wait for it, or end it; then run the same command again.",
+            ) from error
+        if _lies_at(path, file):
+            return file
+        file.close()
+
+
+def _lies_at(path: Path, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(line: str) -> str:

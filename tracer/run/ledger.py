@@ -32,7 +32,9 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardError:
-    """One failed attempt at a shard; `needs_fresh_process` where the worker's memory cannot be trusted any more."""
+    """One failed attempt at a shard; `needs_fresh_process` where the worker's memory cannot be trusted any more,
+    `prompt_id` where one prompt brought it to that.
+    """
 
     shard_id: str
     attempt: int
@@ -40,6 +42,7 @@ class ShardError:
     message: str
     traceback: str = ""
     needs_fresh_process: bool = False
+    prompt_id: str | None = None
 
 
 class Ledger:
@@ -85,8 +88,15 @@ class Ledger:
         )
 
     def quarantined(self) -> list[dict]:
-        """What was given up, by shard id."""
-        return [read_json(path) for path in sorted(self.folder.quarantine.glob("*.json"))]
+        """What was given up, by shard id; forgets what was committed since by a driver that died before it could."""
+        given_up = []
+        for path in sorted(self.folder.quarantine.glob("*.json")):
+            receipt = self._read(path.stem)
+            if receipt is not None and self._has_parts(receipt):
+                path.unlink()
+            else:
+                given_up.append(read_json(path))
+        return given_up
 
     def _read(self, shard_id: str) -> Receipt | None:
         try:

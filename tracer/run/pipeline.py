@@ -10,12 +10,13 @@ from pathlib import Path
 from rich.console import Console
 
 from tracer.config import RunConfig
-from tracer.run.aggregating import build_results, committed_parts, inputs_hash, is_current, mark_current
+from tracer.run.aggregating import build_results, committed_parts, inputs_hash, is_current, mark_current, unmarked
 from tracer.run.backlog import Backlog
 from tracer.run.folder import RunFolder, check_out, claimed, existing
 from tracer.run.inline import InlineWorkers
 from tracer.run.ledger import Ledger
-from tracer.run.plan import for_workers, plan
+from tracer.run.names import differing_names
+from tracer.run.plan import check_device, for_workers, plan
 from tracer.run.progress import TraceProgress
 from tracer.run.record import RunRecord, check_facts, check_resumable, load_record, new_record
 from tracer.run.tracing import trace_shards
@@ -190,7 +191,7 @@ def label_run(root: Path | str, *, console: Console) -> None:
         ArtifactError: `root` is no run folder, or was not aggregated yet.
     """
     folder = existing(root)
-    with claimed(folder.root):
+    with claimed(folder.root), unmarked(folder):
         label(folder, console)
 
 
@@ -212,7 +213,7 @@ def _session(
 ) -> Iterator[RunSession]:
     started = time.monotonic()
     with claimed(check_out(out or config.runner.out)) as (folder, number):
-        record = _resumed(config, folder) if folder.record.exists() else _begun(config, folder, console)
+        record = _resumed(config, folder) if folder.record.exists() else _begun(config, folder, console, inline=inline)
         session = RunSession(
             folder, record, number, started=started, inline=inline, make_worker=make_worker, console=console
         )
@@ -222,10 +223,15 @@ def _session(
             session.close()
 
 
-def _begun(config: RunConfig, folder: RunFolder, console: Console) -> RunRecord:
+def _begun(config: RunConfig, folder: RunFolder, console: Console, *, inline: bool) -> RunRecord:
+    check_device(config, inline=inline)
     console.print("reading the corpus", style="dim")
     record = new_record(folder, config, plan(config, folder))
     record.save(folder)
+    if differing_names(record.model_names):
+        made_for, checkpoint = record.model_names["transcoders_made_for"], record.model_names["checkpoint"]
+        message = f"the transcoders say that they were made for {made_for}, and the checkpoint is {checkpoint}"
+        console.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     corpus = record.corpus
     unusable = f", {len(corpus.failures)} rows unusable" if corpus.failures else ""
     repeated = f", {corpus.n_duplicates} repeated ones left out" if corpus.n_duplicates else ""

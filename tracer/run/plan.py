@@ -1,6 +1,6 @@
 """From a configuration to a shard plan: everything that needs the tokenizer but no weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracer.aggregate.metadata import metadata_names, stratum_column
@@ -9,15 +9,19 @@ from tracer.corpus.corpus import Corpus, normalise
 from tracer.corpus.shards import Shard, plan_shards
 from tracer.corpus.tokens import special_token_rule
 from tracer.run.folder import RunFolder, inside_ray_job
+from tracer.run.names import model_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What there is to do, and with which model: `model` holds the facts in which all workers of the run must agree."""
+    """What there is to do, and with which model: `model` holds the facts in which all workers of the run must agree,
+    `model_names` what checkpoint and transcoders say of themselves.
+    """
 
     corpus: Corpus
     shards: tuple[Shard, ...]
     model: dict[str, str | int]
+    model_names: dict[str, str | None] = field(default_factory=dict)
 
 
 def plan(config: RunConfig, folder: RunFolder) -> Plan:
@@ -48,7 +52,20 @@ def plan(config: RunConfig, folder: RunFolder) -> Plan:
             "model_hash": content_hash(checkpoint),
             "transcoders_hash": content_hash(transcoders),
         },
+        model_names=model_names(config.model),
     )
+
+
+def check_device(config: RunConfig, *, inline: bool) -> None:
+    """Look for the device where it can be told from here: on Ray, actors with a GPU may run on other machines.
+
+    Raises:
+        ModelError: this machine does not have it.
+    """
+    from tracer.model.device import resolve_device
+
+    if inline or config.runner.gpus_per_actor == 0:
+        resolve_device(config.model.device)
 
 
 def for_workers(config: RunConfig) -> RunConfig:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class RunRecord:
     versions: dict[str, str]
     started_at: str
     seconds: float = 0.0
+    model_names: dict[str, str | None] = field(default_factory=dict)
 
     def to_json(self) -> dict:
         """Plain data for run.json."""
@@ -43,6 +44,7 @@ class RunRecord:
             "config_fingerprint": self.config.fingerprint(),
             "config": self.config.model_dump(mode="json"),
             "model": self.model,
+            "model_names": self.model_names,
             "corpus": self.corpus.to_json(),
             "source_hash": self.source_hash,
             "shards": [asdict(shard) for shard in self.shards],
@@ -66,6 +68,7 @@ def new_record(folder: RunFolder, config: RunConfig, plan: Plan) -> RunRecord:
         source_hash=source_hash(config),
         shards=plan.shards,
         versions=package_versions(),
+        model_names=plan.model_names,
         started_at=datetime.now(UTC).isoformat(),
     )
 
@@ -101,6 +104,7 @@ def load_record(folder: RunFolder) -> RunRecord:
         versions=data["versions"],
         started_at=data["started_at"],
         seconds=data["seconds"],
+        model_names=data.get("model_names", {}),
     )
 
 

@@ -41,7 +41,7 @@ def trace_shards(
             any_committed = True
             continue
         shard = shards[outcome.shard_id]
-        again = backlog.give_back(shard)
+        again = backlog.give_back(shard, outcome)
         _report(outcome, console, again=again)
         if again:
             continue
@@ -60,8 +60,9 @@ def trace_shards(
 
 def _report(error: ShardError, console: Console, *, again: bool) -> None:
     then = "trying again" if again else "given up, see quarantine/"
+    where = f"shard {error.shard_id}" + ("" if error.prompt_id is None else f", prompt {error.prompt_id}")
     console.print(
-        f"shard {error.shard_id}, attempt {error.attempt}: {error.error_class}: {error.message} ({then})",
+        f"{where}, attempt {error.attempt}: {error.error_class}: {error.message} ({then})",
         style="yellow",
         markup=False,
         highlight=False,

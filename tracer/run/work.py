@@ -3,7 +3,7 @@
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -24,12 +24,26 @@ SPOILS_THE_PROCESS = frozenset({"OutOfMemoryError", "AcceleratorError", "MemoryE
 """Errors after which an accelerator's context or the heap cannot be trusted."""
 
 
+class SpoilingPromptError(Exception):
+    """One prompt brought about an error of `SPOILS_THE_PROCESS`, which is the cause of this one."""
+
+    def __init__(self, prompt_id: str) -> None:
+        super().__init__(prompt_id)
+        self.prompt_id = prompt_id
+
+
 @runtime_checkable
 class Worker(Protocol):
     """Turns prompts into rows; holds the model. `tracer.run.worker.TraceWorker` is the one of the product."""
 
-    def trace(self, prompts: list[Prompt], shard_id: str, attempt: int) -> dict[str, pa.Table]:
-        """One table per name in `SHARD_TABLES`."""
+    def trace(
+        self, prompts: list[Prompt], shard_id: str, attempt: int, *, skipped: Sequence[ShardError] = ()
+    ) -> dict[str, pa.Table]:
+        """One table per name in `SHARD_TABLES`; prompts of `skipped` are rows of `failures`, untried.
+
+        Raises:
+            SpoilingPromptError: a prompt left this process unusable.
+        """
 
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
         """Promoted and suppressed tokens of (layer, feature) pairs."""
@@ -100,20 +114,13 @@ class ShardRunner:
         started = time.monotonic()
         try:
             prompts = read_shard(self._root, shard)
-            tables = self._worker.trace(prompts, shard.shard_id, attempt)
+            tables = self._worker.trace(prompts, shard.shard_id, attempt, skipped=assignment.skipped)
             parts = {
                 table.name: write_part(self._root, table, tables[table.name], shard_id=shard.shard_id, attempt=attempt)
                 for table in SHARD_TABLES
             }
         except Exception as error:  # noqa: BLE001  a shard must not end a run of a thousand
-            return ShardError(
-                shard_id=shard.shard_id,
-                attempt=attempt,
-                error_class=type(error).__name__,
-                message=str(error),
-                traceback=traceback.format_exc(),
-                needs_fresh_process=type(error).__name__ in SPOILS_THE_PROCESS,
-            )
+            return _shard_error(assignment, error)
         return Receipt(
             shard_id=shard.shard_id,
             attempt=attempt,
@@ -130,3 +137,18 @@ class ShardRunner:
         """As `Worker.feature_logits`."""
         assert self._worker is not None, "started before it is asked"
         return self._worker.feature_logits(features, n_tokens)
+
+
+def _shard_error(assignment: Assignment, error: Exception) -> ShardError:
+    prompt_id, cause = None, error
+    if isinstance(error, SpoilingPromptError) and isinstance(error.__cause__, Exception):
+        prompt_id, cause = error.prompt_id, error.__cause__
+    return ShardError(
+        shard_id=assignment.shard.shard_id,
+        attempt=assignment.attempt,
+        error_class=type(cause).__name__,
+        message=str(cause),
+        traceback="".join(traceback.format_exception(error)),
+        needs_fresh_process=type(cause).__name__ in SPOILS_THE_PROCESS,
+        prompt_id=prompt_id,
+    )

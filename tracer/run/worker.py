@@ -20,11 +20,13 @@ from tracer.corpus.prompts import Prompt
 from tracer.harvest import counts, examples
 from tracer.harvest.firings import collect, firing_frame, token_frame
 from tracer.harvest.promoted import promoted_tokens
+from tracer.model.device import resolve_device
 from tracer.model.references import content_hash, resolve
 from tracer.model.replacement import ReplacementModel
 from tracer.model.tokenizer import token_separator, token_text
 from tracer.run.backlog import ATTEMPTS_PER_SESSION
-from tracer.run.work import SPOILS_THE_PROCESS
+from tracer.run.ledger import ShardError
+from tracer.run.work import SPOILS_THE_PROCESS, SpoilingPromptError
 from tracer.tables import rows
 from tracer.tables.schema import TABLES
 
@@ -52,8 +54,7 @@ class TraceWorker:
         self.model = ReplacementModel.from_pretrained(
             settings.checkpoint,
             settings.transcoders,
-            device=None if settings.device == "auto" else settings.device,
-            dtype=getattr(torch, settings.dtype),
+            device=resolve_device(settings.device),
             trust_remote_code=settings.trust_remote_code,
         )
         self.device = str(self.model.weights.W_U.device)
@@ -68,18 +69,31 @@ class TraceWorker:
             "device": self.device,
         }
 
-    def trace(self, prompts: Sequence[Prompt], shard_id: str, attempt: int) -> dict[str, pa.Table]:
-        """Attribute every prompt; a prompt that fails becomes a row of `failures`. One table per shard table."""
+    def trace(
+        self, prompts: Sequence[Prompt], shard_id: str, attempt: int, *, skipped: Sequence[ShardError] = ()
+    ) -> dict[str, pa.Table]:
+        """Attribute every prompt; one that fails, or is in `skipped`, becomes a row of `failures`. One table per shard
+        table.
+
+        Raises:
+            SpoilingPromptError: a prompt left this process unusable.
+        """
         shard = _ShardRows()
+        errors = {error.prompt_id: error for error in skipped}
         volatile = {"device": self.device, "host": socket.gethostname(), "attempt": attempt}
         for prompt in prompts:
             shard.records["prompts"].append(self._prompt_record(prompt, shard_id))
+            if known := errors.get(prompt.prompt_id):
+                shard.records["failures"].append(
+                    _failure(prompt, shard_id, known.error_class, known.message, known.attempt)
+                )
+                continue
             try:
                 self._trace_prompt(prompt, shard, volatile)
             except Exception as error:  # one bad prompt of many must become a row, whatever went wrong
                 if type(error).__name__ in SPOILS_THE_PROCESS:
-                    raise
-                shard.records["failures"].append(_failure(prompt, shard_id, error, attempt))
+                    raise SpoilingPromptError(prompt.prompt_id) from error
+                shard.records["failures"].append(_failure(prompt, shard_id, type(error).__name__, str(error), attempt))
         return self._tables(shard)
 
     @torch.no_grad()
@@ -129,10 +143,11 @@ class TraceWorker:
     def _tables(self, shard: _ShardRows) -> dict[str, pa.Table]:
         n_ignored = self.model.facts.architecture.n_ignored_positions
         data = collect(shard.traced_ids, shard.firings, shard.tokens, n_ignored)
+        n_context = self.config.aggregate.n_context_tokens
         frames = {
             "feature_counts": counts.feature_counts(data),
-            "token_counts": counts.token_counts(data),
-            "feature_tokens": counts.feature_tokens(data),
+            "token_counts": counts.token_counts(data, n_context),
+            "feature_tokens": counts.feature_tokens(data, n_context),
             "feature_activation_hist": counts.activation_histogram(data),
             "examples": examples.top_examples(data, self.config.aggregate.n_examples, self.separator),
         }
@@ -183,13 +198,13 @@ def _answer_columns(prompt: Prompt, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _failure(prompt: Prompt, shard_id: str, error: Exception, attempt: int) -> dict[str, Any]:
+def _failure(prompt: Prompt, shard_id: str, error_class: str, message: str, attempt: int) -> dict[str, Any]:
     return {
         "stage": "trace",
         "item_id": prompt.prompt_id,
         "shard_id": shard_id,
-        "error_class": type(error).__name__,
-        "message": " ".join(str(error).split())[:500],
+        "error_class": error_class,
+        "message": " ".join(message.split())[:500],
         "text": prompt.text,
         "attempts": attempt % ATTEMPTS_PER_SESSION + 1,
     }

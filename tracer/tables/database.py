@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import duckdb
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from tracer.errors import ArtifactError, DataError
 from tracer.tables.declare import Table
-from tracer.tables.parts import Part, check_part, rename_durably
+from tracer.tables.parts import Part, check_content, rename_durably
 from tracer.tables.schema import SCHEMA_VERSION, TABLES
 
 Connection = duckdb.DuckDBPyConnection
@@ -60,19 +61,51 @@ def _check_version(connection: Connection, path: Path) -> None:
 
 
 def query(path: Path, sql: str) -> pl.DataFrame:
-    """Answer one SQL query over a results file.
+    """Answer one SQL query over a results file; of columns of one name, the later ones are numbered: a, a_1, a_2.
 
     Raises:
-        DataError: the query is wrong, in DuckDB's words.
+        DataError: the query is wrong, in DuckDB's words, or a column is of a type that a data frame does not have.
         ArtifactError: as `connect`.
     """
     with connect(path) as connection:
         try:
             answer = connection.sql(sql)
-            return pl.DataFrame() if answer is None else pl.DataFrame(answer.to_arrow_table())
+            rows = pa.table({}) if answer is None else answer.to_arrow_table()
         except duckdb.Error as error:
             to_do = "`tracer tables` lists the tables and their columns."
             raise DataError("query", found=str(error), expected="SQL over the tables", to_do=to_do) from error
+    return _as_frame(rows.rename_columns(_distinct(rows.column_names)))
+
+
+def _as_frame(rows: pa.Table) -> pl.DataFrame:
+    to_do = "CAST it to a number, a time or a text, such as VARCHAR."
+    for field in rows.schema:
+        # polars would end in a panic inside nested types, and its writers know no bytes
+        if not _has_frame_type(field.type):
+            found = f"a column {field.name} of type {field.type}"
+            raise DataError("query", found=found, expected="numbers, texts, times, lists or structs", to_do=to_do)
+    try:
+        return pl.DataFrame(rows)
+    except pl.exceptions.PolarsError as error:
+        raise DataError("query", found=_one_line(error), expected="columns of a data frame", to_do=to_do) from error
+
+
+def _has_frame_type(kind: pa.DataType) -> bool:
+    foreign = (pa.types.is_interval, pa.types.is_union, pa.types.is_binary, pa.types.is_large_binary)
+    if isinstance(kind, pa.BaseExtensionType) or any(is_foreign(kind) for is_foreign in foreign):
+        return False
+    return all(_has_frame_type(kind.field(place).type) for place in range(kind.num_fields))
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    taken, distinct = set(names), list[str]()
+    for name in names:
+        free = name
+        if name in distinct:
+            free = next(numbered for n in count(1) if (numbered := f"{name}_{n}") not in taken)
+        taken.add(free)
+        distinct.append(free)
+    return distinct
 
 
 @contextmanager
@@ -117,10 +150,10 @@ def view_parts(connection: Connection, root: Path, table: Table, parts: Sequence
     """Make the temporary view `part_<table>` over exactly the listed files (an empty one for no file).
 
     Raises:
-        ArtifactError: a listed part is absent, damaged or foreign.
+        ArtifactError: a listed part is absent, damaged, altered or foreign.
     """
     for part in parts:
-        check_part(root, part)
+        check_content(root, part)
     name = quoted(f"part_{table.name}")
     if not parts:
         connection.execute(table.ddl(f"part_{table.name}").replace("CREATE TABLE", "CREATE TEMP TABLE", 1))

@@ -29,7 +29,7 @@ TOKEN_COUNTS = Table(
         Column("token", "text", "its raw text"),
         Column("n_at", "int", "eligible positions that hold it (ignored positions left out)"),
         Column("n_before", "int", "eligible positions whose previous token it is"),
-        Column("n_context", "int", "eligible positions with it among the 32 tokens before"),
+        Column("n_context", "int", "eligible positions with it among the `aggregate.n_context_tokens` tokens before"),
     ),
 )
 
@@ -46,7 +46,7 @@ FEATURE_TOKENS = Table(
         Column("n_at", "int", "firings on this token, over all activations before pruning"),
         Column("n_before", "int", "firings right after this token"),
         Column("n_after", "int", "firings right before this token"),
-        Column("n_context", "int", "firings with this token among the 32 tokens before"),
+        Column("n_context", "int", "firings with this token among the `aggregate.n_context_tokens` tokens before"),
     ),
 )
 
@@ -133,8 +133,8 @@ COOCCURRENCE = Table(
         Column("n_a", "int", "graphs with a"),
         Column("n_b", "int", "graphs with b"),
         Column("support", "int", "graphs with both"),
-        Column("expected", "float", "graphs expected with both under the length-aware null", "graphs"),
-        Column("lift", "float", "support over expected"),
+        Column("expected", "float", "graphs expected with both under the unstratified null (length-aware)", "graphs"),
+        Column("lift", "float", "support over expected, so under the unstratified null, whatever p and q rest on"),
         Column(
             "expected_stratified",
             "float",
@@ -142,7 +142,9 @@ COOCCURRENCE = Table(
             "graphs",
         ),
         Column("lift_stratified", "float", "support over expected_stratified"),
-        Column("npmi", "float", "normalised pointwise mutual information under the length-aware null, -1 to 1"),
+        Column(
+            "npmi", "float", "normalised pointwise mutual information, -1 to 1 (stratified null where there are strata)"
+        ),
         Column("jaccard", "float", "graphs with both over graphs with either", "share"),
         Column(
             "p_above",
@@ -150,7 +152,12 @@ COOCCURRENCE = Table(
             "Poisson chance of at least this support (stratified null where there are strata)",
             "probability",
         ),
-        Column("p_below", "float", "Poisson chance of at most this support", "probability"),
+        Column(
+            "p_below",
+            "float",
+            "Poisson chance of at most this support (stratified null where there are strata)",
+            "probability",
+        ),
         Column("q_above", "float", "p_above after Benjamini-Hochberg over all tested pairs", "probability"),
         Column("q_below", "float", "p_below after Benjamini-Hochberg", "probability"),
     ),

@@ -48,15 +48,23 @@ GRAPHS = Table(
         Column("n_error_nodes", "int", "reconstruction error nodes kept by pruning"),
         Column("n_nodes", "int", "nodes kept, tokens and logits included"),
         Column("n_edges", "int", "edges kept"),
-        Column("replacement_score", "float", "share of token and error influence that comes from tokens", "share"),
         Column(
-            "completeness_score", "float", "influence-weighted share of each node's input that is not error", "share"
+            "replacement_score",
+            "float",
+            "share of token and error influence that comes from tokens, over the rows computed",
+            "share",
+        ),
+        Column(
+            "completeness_score",
+            "float",
+            "influence-weighted share of each node's input that is not error; 1 for nodes without a row",
+            "share",
         ),
         Column(
             "uncovered_influence", "float", "influence on features whose row was not computed", "share of logit weight"
         ),
         Column("n_near_cut", "int", "nodes and edges within 1e-6 of a pruning cut"),
-        Column("seconds", "float", "time of attribution and pruning, shared out over its batch", "s", volatile=True),
+        Column("seconds", "float", "time of attribution and pruning", "s", volatile=True),
         Column("device", "text", "device that computed it", volatile=True),
         Column("host", "text", "machine that computed it", volatile=True),
         Column("attempt", "int", "which attempt at the shard this is, from 0", volatile=True),
@@ -94,7 +102,12 @@ NODES = Table(
         Column("token_id", "int", "vocabulary id: of the token at `pos`, or of the logit"),
         Column("token", "text", "that token's raw text"),
         Column("activation", "float", "activation of a feature; null for other kinds", "activation"),
-        Column("influence", "float", "influence on the targets (`I = w (A + A^2 + ...)`)", "share of logit weight"),
+        Column(
+            "influence",
+            "float",
+            "influence on the targets before pruning, `w (A + A^2 + ...)` over the sum of `w`",
+            "share of logit weight",
+        ),
         Column("cumulative_influence", "float", "share of all influence held by this and stronger nodes", "share"),
     ),
 )
@@ -115,7 +128,12 @@ EDGES = Table(
             "absolute weight over the sum of the target's row in the pruned graph",
             "share",
         ),
-        Column("edge_score", "float", "normalised weight times influence of the target", "share of logit weight"),
+        Column(
+            "edge_score",
+            "float",
+            "normalised weight times the target's influence (plus own weight) in the pruned graph",
+            "share of logit weight",
+        ),
     ),
 )
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
-from tracer.tables.database import query
-from tracer.views.readings import BEST_LABEL, literal
+from tracer.tables.database import literal, query
+from tracer.views.readings import BEST_LABEL
 
-CHOICE = """
+CHOICE = f"""
     WITH
+    {BEST_LABEL.replace("label FROM", "kind AS label_kind FROM")},
     middle AS (SELECT median(n_nodes) AS n_nodes, median(completeness_score) AS completeness FROM graphs),
     ranked AS (
         SELECT
@@ -30,12 +31,20 @@ CHOICE = """
         JOIN nodes s ON (e.graph_id, e.source_idx) = (s.graph_id, s.node_idx)
         JOIN nodes t ON (e.graph_id, e.target_idx) = (t.graph_id, t.node_idx)
         GROUP BY e.graph_id
+    ),
+    labelled AS (
+        SELECT graph_id, sum(influence) FILTER (label_kind <> 'unclear') / sum(influence) AS labelled_share
+        FROM nodes SEMI JOIN candidates USING (graph_id) LEFT JOIN best_label USING (layer, feature)
+        WHERE kind = 'feature' GROUP BY graph_id
     )
-    SELECT graph_id FROM candidates LEFT JOIN relayed USING (graph_id)
-    ORDER BY merit DESC, relayed_share DESC NULLS LAST, graph_id LIMIT 1
+    SELECT graph_id FROM candidates LEFT JOIN relayed USING (graph_id) LEFT JOIN labelled USING (graph_id)
+    ORDER BY
+        merit DESC, relayed_share * labelled_share DESC NULLS LAST, relayed_share DESC NULLS LAST, graph_id
+    LIMIT 1
 """
-"""A right answer that the model is sure of, middling size, no less complete than most; among 500 of those the one that
-passes the largest share of its edge score from feature to feature, since it shows steps between token and answer."""
+"""A right answer that the model is sure of, middling size, no less complete than most; among 500 of those the one with
+the largest product of two shares: of edge score that passes from feature to feature, since it shows steps between token
+and answer, and of feature influence that is on features whose label is not unclear, since those steps can be read."""
 
 ABOUT = """
     SELECT

@@ -99,11 +99,6 @@ EDGES = f"""
 LABEL_METHODS = "SELECT DISTINCT method FROM labels ORDER BY method"
 
 
-def literal(text: str) -> str:
-    """`text` as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def read_run(database: Path) -> dict[str, Any]:
     """The row of `runs`.
 
@@ -116,6 +111,11 @@ def read_run(database: Path) -> dict[str, Any]:
             str(database), found=f"{runs.height} rows in `runs`", expected="one", to_do="Aggregate the run again."
         )
     return runs.row(0, named=True)
+
+
+def read_coverage(run: dict[str, Any]) -> float:
+    """The share of logit weight whose influence attribution followed, from the run's settings."""
+    return json.loads(run["config"]).get("attribution", {}).get("coverage", 1.0)
 
 
 def read_totals(database: Path) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class RecurringEdge:
 class Summary:
     """The figures of a finished run; `accuracy` and the means are null where nothing was measured.
 
+    Where `coverage` is below 1, nodes whose row was not computed count as free of error in the means of the scores.
     `page` is where the page lies if it was written; nothing here checks that it was.
     """
 
@@ -111,6 +112,7 @@ class Summary:
     n_failures: int
     n_features: int
     seconds: float
+    coverage: float
     replacement_mean: float | None
     completeness_mean: float | None
     feature_nodes_mean: float | None

@@ -17,10 +17,9 @@ COMBINATION = {
     "two_hop_region": ("city",),
     "indirect_object": ("first", "second"),
     "greater_than": ("event", "century", "start"),
-    "pronoun": ("name", "object", "place"),
     "antonym": ("language", "word"),
 }
-"""The slots whose combination is held out: agreement's nouns whatever their number, pronoun's object or place."""
+"""The slots whose combination is held out: agreement's nouns whatever their number."""
 
 
 def combination(prompt: atlas.AtlasPrompt) -> tuple[object, ...]:

@@ -90,12 +90,6 @@ def test_a_held_out_antonym_that_is_alone_in_its_language_gets_a_seen_partner():
     assert partner.slots["language"] == "english"
 
 
-def test_a_pronoun_partner_says_the_split_that_its_own_words_have(demo_tokenizer):
-    for row in rows_of("atlas", demo_tokenizer, n_prompts=60, tasks=["pronoun"], split="both", pairs=True):
-        held_out = atlas._is_held_out("pronoun", row["name"], row["place"], row["object"], one_in=6)
-        assert row["split"] == ("held_out" if held_out else "seen")
-
-
 @pytest.mark.parametrize("kind", ["demo", "bpe"])
 def test_ioi_works_with_word_level_and_byte_level_tokenizers(demo_tokenizer, bpe_tokenizer, kind):
     tokenizer = {"demo": demo_tokenizer, "bpe": bpe_tokenizer}[kind]

@@ -97,8 +97,8 @@ def layer_shapes(folder: Path, cross_layer: bool, n_layers: int) -> list[tuple[i
     return shapes
 
 
-def read(folder: Path, *, n_layers: int, centred_norm: bool, device: torch.device, dtype: torch.dtype) -> TranscoderSet:
-    """Read a transcoder set for a model of `n_layers`.
+def read(folder: Path, *, n_layers: int, centred_norm: bool, device: torch.device) -> TranscoderSet:
+    """Read a transcoder set for a model of `n_layers`, as float32.
 
     Raises:
         ModelError: a file is absent, damaged or of a kind that is not supported.
@@ -108,7 +108,7 @@ def read(folder: Path, *, n_layers: int, centred_norm: bool, device: torch.devic
     layers = []
     for layer in range(n_layers):
         tensors = _layer_tensors(folder, layer, cross_layer)
-        layers.append(_layer_transcoder(tensors, layer, cross_layer, device, dtype, folder))
+        layers.append(_layer_transcoder(tensors, layer, cross_layer, device, folder))
     return TranscoderSet(
         layers=tuple(layers),
         read_point=read_point(settings.get("feature_input_hook", ""), centred_norm, folder / "config.yaml"),
@@ -188,10 +188,10 @@ def _layer_tensors(folder: Path, layer: int, cross_layer: bool) -> dict[str, Ten
 
 
 def _layer_transcoder(
-    tensors: dict[str, Tensor], layer: int, cross_layer: bool, device: torch.device, dtype: torch.dtype, folder: Path
+    tensors: dict[str, Tensor], layer: int, cross_layer: bool, device: torch.device, folder: Path
 ) -> LayerTranscoder:
     _check_names(tensors, folder, layer)
-    moved = {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
+    moved = {name: tensor.to(device, torch.float32) for name, tensor in tensors.items()}
     decoder = moved["W_dec"] if cross_layer else moved["W_dec"][:, None]
     n_features, d_model = decoder.shape[0], decoder.shape[-1]
     shapes = {name: tuple(moved[name].shape) for name in ("W_enc", "b_enc", "b_dec")}

@@ -1,0 +1,38 @@
+"""Whether transcoders were made for this checkpoint: what both say of themselves, compared as far as they say it."""
+
+from pathlib import Path
+
+from tracer.config import ModelConfig
+from tracer.model.references import PACKAGE_PREFIX
+
+
+def model_names(config: ModelConfig) -> dict[str, str | None]:
+    """`checkpoint`: the name of the checkpoint; `transcoders_made_for`: the one that the transcoders name.
+
+    A checkpoint from the hub has the name of its repository, one from elsewhere the `_name_or_path` of its config.json;
+    None where nothing is said. The name of a local folder is the user's and says nothing.
+
+    Raises:
+        ModelError: one of them is absent or has no readable settings.
+    """
+    from tracer.model.architectures import read_config
+    from tracer.model.readers.circuit_tracer import read_settings
+    from tracer.model.references import resolve
+
+    own = read_config(resolve(config.checkpoint)).get("_name_or_path")
+    made_for = read_settings(resolve(config.transcoders)).get("model_name")
+    return {
+        "checkpoint": _hub_name(config.checkpoint) or str(own or "") or None,
+        "transcoders_made_for": str(made_for or "") or None,
+    }
+
+
+def differing_names(names: dict[str, str | None]) -> bool:
+    """Whether both names of `model_names` are known and their last parts differ in more than case."""
+    known = [name.rstrip("/").rpartition("/")[2].casefold() for name in names.values() if name]
+    return len(set(known)) > 1
+
+
+def _hub_name(reference: str) -> str:
+    is_elsewhere = reference.startswith(PACKAGE_PREFIX) or Path(reference).expanduser().is_dir()
+    return "" if is_elsewhere else reference.partition("@")[0]
