@@ -140,7 +140,7 @@ class RunConfig(Settings):
         return _result_settings(self)
 
     def fingerprint(self) -> str:
-        """Hash of `result_settings`: two configurations with the same one give equal tables."""
+        """Hash of `result_settings`; with equal corpus, model and transcoder files, an equal one means equal tables."""
         canonical = json.dumps(self.result_settings(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

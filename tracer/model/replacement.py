@@ -16,6 +16,7 @@ from tracer.corpus.tokens import SpecialTokenRule, special_token_rule, tokenize
 from tracer.errors import ModelError
 from tracer.model.architectures import CheckpointFacts, checkpoint_facts
 from tracer.model.checks import check_transcoders
+from tracer.model.device import resolve_device
 from tracer.model.forward import READ_HOOKS, Forward, forward_from_cache, hook_names
 from tracer.model.readers import circuit_tracer
 from tracer.model.references import resolve
@@ -83,7 +84,7 @@ class ReplacementModel:
             ModelError: one of them is absent or damaged, they do not fit, or the architecture is not supported.
         """
         checkpoint, transcoders = str(checkpoint), str(transcoders)
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        found_device = resolve_device(device)
         folder = resolve(checkpoint)
         facts = checkpoint_facts(folder)
         check_transcoders(checkpoint, transcoders)
@@ -92,9 +93,9 @@ class ReplacementModel:
             resolve(transcoders),
             n_layers=facts.n_layers,
             centred_norm=facts.architecture.centred_norm,
-            device=device,
+            device=found_device,
         )
-        bridge = _boot(folder, tokenizer, device, trust_remote_code)
+        bridge = _boot(folder, tokenizer, found_device, trust_remote_code)
         return cls(bridge, tokenizer, transcoder_set, facts)
 
     @property
