@@ -111,6 +111,7 @@ def test_a_killed_driver_run_again_goes_on_from_its_receipts_and_changes_no_tabl
     check_whole(root, undisturbed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_one_message_and_the_same_command_goes_on(config, undisturbed, tmp_path):
     root = tmp_path / "run"
     driver = start(config, root, "--inline")
