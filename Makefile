@@ -9,6 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help demo test test-all lint format types clean train-demo-model chromium
+.PHONY: benchmark benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -43,6 +44,24 @@ chromium:  ## the browser that the page tests drive
 
 train-demo-model: $(INSTALLED)  ## retrain the embedded model and its transcoders from the seed (about 25 minutes)
 	$(RUN)/python jobs/train_demo_model.py --out $(abspath runs/demo-model) --seed 0
+
+benchmark-setup: $(INSTALLED)  ## circuit-tracer in an environment of its own, for the benchmarks
+	HF_HUB_OFFLINE= $(RUN)/python -m tests.benchmarks.environment
+
+benchmark: $(INSTALLED)  ## times and memory beside circuit-tracer's, on this machine's CPU (about 10 minutes)
+	$(RUN)/python -m tests.benchmarks.versus_circuit_tracer 8x256 12x768 demo
+
+benchmark-agreement: $(INSTALLED)  ## do tracer and circuit-tracer give the same graphs?
+	$(RUN)/python -m tests.benchmarks.agreement
+
+benchmark-long: $(INSTALLED)  ## a prompt of 1,024 tokens within a memory budget
+	$(RUN)/python -m tests.benchmarks.long_prompt prompt
+
+benchmark-scaling: $(INSTALLED)  ## how time and memory grow with prompt length, layers and active features
+	$(RUN)/python -m tests.benchmarks.long_prompt scaling
+
+benchmark-gpu: $(INSTALLED)  ## the same at the shape of Gemma 2 2B, on a CUDA device
+	$(RUN)/python -m tests.benchmarks.gpu
 
 clean:  ## remove the environment and local runs
 	rm -rf $(VENV) runs

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -116,12 +115,13 @@ def sql(
 ) -> None:
     """Ask the tables of a run in SQL."""
     from tracer.tables.database import query as ask
+    from tracer.views.frames import flat
 
     frame = ask(_database(run), query)
     if output is Format.TABLE:
         _print_frame(frame)
     elif output is Format.CSV:
-        typer.echo(_flat(frame).write_csv(), nl=False)
+        typer.echo(flat(frame).write_csv(), nl=False)
     else:
         typer.echo(frame.write_json())
 
@@ -150,6 +150,28 @@ def attribute(
     _print_graph(graph, n_nodes)
     if folder is not None:
         _save_graph(graph.prune(), folder)
+
+
+@app.command()
+def estimate(
+    config: ConfigPath,
+    n_tokens: Annotated[
+        int | None, typer.Option(min=2, help="length of every prompt; else as the first prompts of the corpus")
+    ] = None,
+    active_per_position: Annotated[
+        float | None, typer.Option(min=0.0, help="features that fire per layer and position; else k, or a guess")
+    ] = None,
+    gflops: Annotated[
+        float | None, typer.Option(min=0.0, help="matrix products per actor, GFLOP/s; else measured here for a moment")
+    ] = None,
+) -> None:
+    """Memory of an actor and time of 1,000 prompts, before anything is loaded; warns when it will not fit."""
+    from tracer.config import load_config
+    from tracer.run.estimate import estimate_run, print_estimate
+
+    settings, rate = load_config(config), None if gflops is None else gflops * 1e9
+    found = estimate_run(settings, n_tokens=n_tokens, n_active=active_per_position, rate=rate)
+    print_estimate(found, settings, _console())
 
 
 @app.command()
@@ -224,37 +246,9 @@ def _check_usable(result: "RunResult") -> None:
 
 
 def _print_frame(frame: "pl.DataFrame") -> None:
-    table = RichTable(*frame.columns, box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for column, kind in zip(table.columns, frame.dtypes, strict=True):
-        column.justify = "right" if kind.is_numeric() else "left"
-    for row in frame.iter_rows():
-        table.add_row(*(Text(_cell(value)) for value in row))
-    console = _console(width_elsewhere=UNLIMITED_WIDTH)
-    console.print(table)
-    console.print(f"{frame.height} rows", style="dim", highlight=False)
+    from tracer.views.frames import print_frame
 
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_cell(item) for item in value) + "]"
-    return str(value)
-
-
-def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """CSV has no lists, structs or maps: they become JSON text."""
-    import polars as pl
-
-    def as_text(value: object) -> str | None:
-        return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
-
-    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
-    return frame.with_columns(
-        pl.Series(name, [as_text(value) for value in frame[name].to_list()], dtype=pl.String) for name in nested
-    )
+    print_frame(frame, _console(width_elsewhere=UNLIMITED_WIDTH))
 
 
 def _print_graph(graph: "Graph", n_nodes: int) -> None:

@@ -67,6 +67,21 @@ class AttributionConfig(Settings):
     coverage: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.95, description="share of logit weight whose influence is followed; 1.0 computes every row"
     )
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="arithmetic of the engine's large products"
+    )
+    prompts_per_pass: int = Field(
+        8, ge=1, description="most prompts attributed in one pass; fixed, because sums round by it"
+    )
+    head_loadings: Share | None = Field(
+        None,
+        description="share of every kept edge that its parts in `head_loadings` reach, largest first, the rest as one; "
+        "none given: no rows",
+    )
+    n_qk_scores: int = Field(
+        0, ge=0, description="attention scores explained in `qk_edges` per graph: those that carry most of its edges"
+    )
+    n_qk_sources: int = Field(10, ge=1, description="rows per explained score of each side, and of pairs of sources")
     batch_size: int | None = Field(
         None,
         ge=1,

@@ -12,6 +12,7 @@ from tracer.graph.graph import Graph, Target
 from tracer.graph.influence import edge_influence, influence, normalise_edges, normalise_rows
 from tracer.graph.layout import NodeKind, NodeLayout
 from tracer.graph.pruning import rank
+from tracer.graph.scores import share_from
 
 # Two layers, two positions, three features, four errors, two tokens, two targets:
 # 0: f(0,0,5)  1: f(0,1,7)  2: f(1,1,9)  3..6: errors (0,0) (0,1) (1,0) (1,1)  7, 8: tokens  9, 10: targets
@@ -34,11 +35,13 @@ def hand_graph() -> Graph:
     graph = Graph(
         layout=layout, text="x y", token_ids=torch.tensor([0, 1]), tokens=("x", "y"), targets=targets,
         activations=torch.tensor([1.0, 2.0, 3.0]), edge_target=target, edge_source=source, edge_weight=weight,
-        has_row=torch.ones(3, dtype=torch.bool), row_bias=torch.zeros(11), node_mask=torch.ones(11, dtype=torch.bool),
-        influence=torch.zeros(11), uncovered_influence=0.0,
+        has_row=torch.ones(3, dtype=torch.bool), row_bias=torch.zeros(11), error_share=torch.zeros(11),
+        node_mask=torch.ones(11, dtype=torch.bool), influence=torch.zeros(11), uncovered_influence=0.0,
     )  # fmt: skip
     normalised = normalise_edges(target, weight, 11)
-    return replace(graph, influence=edge_influence(target, source, normalised, graph.target_weights))
+    error_share = share_from(layout.is_kind(NodeKind.error), target, source, normalised)
+    reach = edge_influence(target, source, normalised, graph.target_weights)
+    return replace(graph, influence=reach, error_share=error_share)
 
 
 def test_influence_of_the_hand_worked_graph() -> None:

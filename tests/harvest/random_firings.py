@@ -52,7 +52,7 @@ def as_firings(prompts: list[PlainPrompt]) -> Firings:
         token_frame(prompt_idx, prompt.token_ids, [token_name(token_id) for token_id in prompt.token_ids])
         for prompt_idx, prompt in enumerate(prompts)
     ]
-    return collect([prompt.prompt_id for prompt in prompts], firings, tokens, N_IGNORED)
+    return collect([prompt.prompt_id for prompt in prompts], firings, tokens, [N_IGNORED] * len(prompts))
 
 
 def token_name(token_id: int) -> str:

@@ -1,8 +1,15 @@
 """Activations as frames: what the encoder says, less what is no number."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
 import torch
 
-from tracer.harvest.firings import collect, firing_frame
+from tests.checkpoints import loaded, write_transcoders
+from tracer.harvest import counts, examples
+from tracer.harvest.firings import collect, firing_frame, token_frame
+from tracer.model.readers import circuit_tracer
 from tracer.model.replacement import ReplacementModel
 from tracer.model.transcoders import Activations
 
@@ -30,8 +37,35 @@ def test_activations_that_are_no_number_are_left_out() -> None:
 
 
 def test_no_prompts_make_empty_frames_with_the_same_columns() -> None:
-    data = collect([], [], [], 1)
+    data = collect([], [], [], [])
     assert data.firings.columns == ["prompt_idx", "layer", "pos", "feature", "activation"]
     assert data.eligible.columns == ["prompt_idx", "pos", "token_id", "token"]
     assert data.firings.is_empty()
     assert data.eligible.is_empty()
+
+
+def test_positions_to_ignore_are_those_of_each_prompt() -> None:
+    tokens = [token_frame(prompt_idx, [9, 8, 7, 6, 5], list("abcde")) for prompt_idx in range(3)]
+    data = collect(["x", "y", "z"], [], tokens, [1, 4, 5])
+    assert data.eligible.select("prompt_idx", "pos").rows() == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 4)]
+
+
+def test_negative_activations_of_topk_are_counted_as_they_are() -> None:
+    checkpoint, trunk = loaded("llama")
+    with TemporaryDirectory() as folder:
+        write_transcoders(checkpoint, Path(folder), cross_layer=False, nonlinearity="topk")
+        transcoders = circuit_tracer.read(Path(folder), trunk.facts, device=torch.device("cpu"))
+    model = ReplacementModel(trunk.bridge, trunk.tokenizer, transcoders, trunk.facts)
+    token_ids = model.tokenize("w3 w14 w15 w9 w26").tolist()
+    frame = firing_frame(0, model.get_activations(token_ids))
+    data = collect(["x"], [frame], [token_frame(0, token_ids, [str(idx) for idx in token_ids])], [1])
+    negative = frame.filter(frame["activation"] < 0)
+    assert len(negative) > 10
+    bins = counts.activation_histogram(data)
+    assert bins.filter(bins["is_negative"])["n"].sum() == len(negative)
+    summed = counts.feature_counts(data)
+    assert summed["activation_sum"].sum() == pytest.approx(frame["activation"].sum())
+    only_negative = summed.filter(summed["activation_max"] < 0)
+    assert len(only_negative) > 0
+    top = examples.top_examples(data, 3, " ").join(only_negative, on=["layer", "feature"])
+    assert top["activation"].to_list() == top["activation_max"].to_list()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tracer.intervene.fidelity import measure_fidelity
+from tracer.model.nonlinearity import JumpReLU, ReLU
 from tracer.model.replacement import ReplacementModel
 from tracer.model.transcoders import LayerTranscoder, TranscoderSet
 
@@ -15,7 +16,9 @@ PROMPTS = (
 
 
 def with_transcoders(model: ReplacementModel, layers: list[LayerTranscoder]) -> ReplacementModel:
-    transcoders = TranscoderSet(layers=tuple(layers), read_point="mlp_in", cross_layer=False, model_name="made by hand")
+    transcoders = TranscoderSet(
+        layers=tuple(layers), read_point="mlp_in", write_point="mlp_out", cross_layer=False, model_name="made by hand"
+    )
     return ReplacementModel(model.bridge, model.tokenizer, transcoders, model.facts)
 
 
@@ -29,8 +32,8 @@ def lookup_layer(reads: torch.Tensor, outputs: torch.Tensor) -> LayerTranscoder:
     """
     encoder = torch.linalg.pinv(reads.double()).T.float()
     return LayerTranscoder(
-        W_enc=encoder, b_enc=torch.zeros(len(reads)), threshold=torch.full((len(reads),), 0.5), W_dec=outputs[:, None],
-        b_dec=torch.zeros(reads.shape[1]),
+        W_enc=encoder, b_enc=torch.zeros(len(reads)), nonlinearity=JumpReLU(torch.full((len(reads),), 0.5)),
+        W_dec=outputs[:, None], b_dec=torch.zeros(reads.shape[1]),
     )  # fmt: skip
 
 
@@ -58,8 +61,8 @@ def silent(model: ReplacementModel) -> ReplacementModel:
     """The model with transcoders that never fire and write nothing."""
     d_model = model.facts.d_model
     layer = LayerTranscoder(
-        W_enc=torch.zeros(5, d_model), b_enc=torch.full((5,), -1.0), threshold=None, W_dec=torch.zeros(5, 1, d_model),
-        b_dec=torch.zeros(d_model),
+        W_enc=torch.zeros(5, d_model), b_enc=torch.full((5,), -1.0), nonlinearity=ReLU(),
+        W_dec=torch.zeros(5, 1, d_model), b_dec=torch.zeros(d_model),
     )  # fmt: skip
     return with_transcoders(model, [layer] * model.n_layers)
 
@@ -112,12 +115,12 @@ def with_feature_on_special_token(model: ReplacementModel, token_ids: torch.Tens
     """The model with one more feature per layer that fires on the special token alone and writes a large vector."""
     layers = []
     for layer, read in zip(model.transcoders.layers, model.forward(token_ids).reads[:, 0], strict=True):
-        assert layer.threshold is not None
+        assert isinstance(layer.nonlinearity, JumpReLU)
         layers.append(
             LayerTranscoder(
                 W_enc=torch.cat([layer.W_enc, read[None] / read.square().sum()]),
                 b_enc=torch.cat([layer.b_enc, torch.zeros(1)]),
-                threshold=torch.cat([layer.threshold, torch.tensor([0.99])]),
+                nonlinearity=JumpReLU(torch.cat([layer.nonlinearity.threshold, torch.tensor([0.99])])),
                 W_dec=torch.cat([layer.W_dec, torch.full_like(layer.W_dec[:1], 100.0)]),
                 b_dec=layer.b_dec,
             )

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.attribution.matrix import Cell, model_of
 from tracer.attribution.attribute import attribute
 from tracer.errors import ConfigError
 from tracer.intervene.edits import Edit
@@ -37,6 +38,15 @@ def test_doubling_a_feature_moves_everything_by_its_edges_on_the_demo_model(demo
 
 def test_doubling_a_feature_moves_everything_by_its_edges_on_random_checkpoints(random_model: ReplacementModel) -> None:
     assert_doubling_moves_by_the_edges(random_model, "w3 w14 w15 w9 w26 w5", 20)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [("llama", "per-layer skip"), ("neox", "cross-layer skip"), ("gemma3", "cross-layer skip")],
+)
+def test_doubling_a_feature_moves_everything_by_its_edges_with_a_skip_connection(architecture: str, kind: str) -> None:
+    model = model_of(Cell(architecture, kind, "topk", "mlp.hook_in -> mlp.hook_out"))
+    assert_doubling_moves_by_the_edges(model, "w3 w14 w15 w9 w26 w5", 8)
 
 
 def test_edges_equal_frozen_finite_differences(demo_cross_layer: ReplacementModel) -> None:

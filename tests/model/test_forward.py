@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tracer.model.forward import Forward, hook_names
+from tracer.model.forward import Capture, Forward
+from tracer.model.hook_names import HookNames
 from tracer.model.replacement import ReplacementModel
 
 PROMPT = "w3 w14 w15 w9 w26 w5"
@@ -58,8 +59,8 @@ def test_the_stream_rebuilt_from_what_was_captured_gives_scales_reads_and_logits
         torch.testing.assert_close(forward.attention_scales[layer], scale, atol=1e-4, rtol=1e-4)
         n_heads_per_kv = found.W_O.shape[0] // found.W_V.shape[0]
         values = torch.einsum("khd,pd->kph", found.W_V, stream / scale[:, None]).repeat_interleave(n_heads_per_kv, 0)
-        mixed = forward.patterns[layer] @ values
-        stream = stream + torch.einsum("aph,ahd->pd", mixed, found.W_O) + found.attention_bias
+        mixed = forward.patterns[layer] @ (values + found.value_bias[:, None])
+        stream = stream + torch.einsum("aph,ahd->pd", mixed, found.W_O) + found.output_bias
         value, scale = normalised(random_model, stream)
         torch.testing.assert_close(forward.mlp_scales[layer], scale, atol=1e-4, rtol=1e-4)
         read = value * found.mlp_norm.weight + found.mlp_norm.bias
@@ -72,10 +73,13 @@ def test_the_stream_rebuilt_from_what_was_captured_gives_scales_reads_and_logits
 
 
 def test_hook_names_are_hooks_of_the_bridge_and_each_is_named_once(random_model: ReplacementModel) -> None:
+    offered = list(random_model.bridge.hook_dict)
     for read_point in ("mlp_in", "normalised", "resid_mid"):
-        names = hook_names(random_model.n_layers, read_point)
-        assert len(set(names)) == len(names)
-        assert set(names) <= set(random_model.bridge.hook_dict)
+        for write_point in ("mlp_out", "residual"):
+            hook_names = HookNames(facts=random_model.facts, read_point=read_point, write_point=write_point)
+            names = [name for name, _ in Capture(hook_names, offered).hooks()]
+            assert len(set(names)) == len(names)
+            assert set(names) <= set(offered)
 
 
 def test_the_forward_pass_of_a_prefix_is_the_prefix_of_the_forward_pass(

@@ -9,10 +9,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.attribution.matrix import Cell, model_of
+from tests.checkpoints import ARCHITECTURE_KINDS
 from tracer.attribution.prepared import prepare
 from tracer.errors import ModelError
 from tracer.model.references import content_hash, resolve
 from tracer.model.replacement import ReplacementModel
+from tracer.model.transcoders import Activations
 
 PROMPT = "w3 w14 w15 w9 w26 w5"
 DEMO_PROMPT = "the capital of the state containing Dallas is"
@@ -50,8 +53,10 @@ def test_decoding_is_the_sum_over_features_and_written_layers(random_model: Repl
     prepared = prepare(random_model, random_model.tokenize(PROMPT))
     reads = prepared.forward.reads
     dense = [layer.encode(read) for layer, read in zip(random_model.transcoders.layers, reads, strict=True)]
+    active = [layer.active(read, 0) for layer, read in zip(random_model.transcoders.layers, reads, strict=True)]
     for layer, expected in enumerate(reconstructions(random_model, dense)):
-        torch.testing.assert_close(random_model.transcoders.decode(dense, layer), expected, atol=1e-5, rtol=1e-4)
+        found = random_model.transcoders.reconstruction(active, reads, layer)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
         error = prepared.forward.mlp_outputs[layer] - expected
         torch.testing.assert_close(prepared.errors[layer][1:], error[1:], atol=1e-5, rtol=1e-4)
 
@@ -68,14 +73,16 @@ def loss_and_activations(
     prepared, transcoders = prepare(model, token_ids), model.transcoders
     cache: dict[str, torch.Tensor] = {}
     leaf = prepared.forward.embedding.clone().requires_grad_(True)
-    dense: list[torch.Tensor] = []
+    reads: list[torch.Tensor] = []
+    active: list[Activations] = []
 
     def encode(value: torch.Tensor, hook: Any) -> None:
-        dense.append(transcoders.layers[len(dense)].encode(value[0]))
+        active.append(transcoders.layers[len(reads)].active(value[0], 1))
+        reads.append(value[0])
 
     def replace(output: torch.Tensor, hook: Any) -> torch.Tensor:
-        layer = len(dense) - 1
-        decoded = transcoders.decode(dense, layer)
+        layer = len(reads) - 1
+        decoded = transcoders.reconstruction(active, reads, layer)
         attached = output[0] - decoded
         replaced_output = decoded + prepared.errors[layer] + (attached - attached.detach())
         return torch.cat([output[:, :1], replaced_output[None, 1:]], dim=1)
@@ -86,7 +93,7 @@ def loss_and_activations(
 
     hooks: list[Any] = [("embed.hook_out", lambda value, hook: leaf.reshape(value.shape))]
     for layer in range(model.n_layers if replaced else 0):
-        hooks += [(f"blocks.{layer}.mlp.hook_in", encode), (f"blocks.{layer}.mlp.hook_out", replace)]
+        hooks += [(model.hook_names.read(layer), encode), (model.hook_names.write(layer), replace)]
     hooks += [(name, keep) for name in model.bridge.hook_dict]
     with torch.enable_grad(), model.hooks(hooks) as bridge:
         logits = bridge(token_ids[None])[0]
@@ -95,15 +102,27 @@ def loss_and_activations(
     return loss.detach(), cache, gradient
 
 
-def test_replacement_plus_error_leaves_loss_activations_and_gradients(random_model: ReplacementModel) -> None:
-    token_ids = random_model.tokenize(PROMPT)
-    bare_loss, bare_cache, bare_gradient = loss_and_activations(random_model, token_ids, replaced=False)
-    loss, cache, gradient = loss_and_activations(random_model, token_ids, replaced=True)
+def assert_replacement_plus_error_changes_nothing(model: ReplacementModel) -> None:
+    token_ids = model.tokenize(PROMPT)
+    bare_loss, bare_cache, bare_gradient = loss_and_activations(model, token_ids, replaced=False)
+    loss, cache, gradient = loss_and_activations(model, token_ids, replaced=True)
     torch.testing.assert_close(loss, bare_loss, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(gradient, bare_gradient, atol=1e-5, rtol=1e-4)
-    assert len(bare_cache) > 10 * random_model.n_layers
+    assert len(bare_cache) > 10 * model.n_layers
     for name, value in bare_cache.items():
         torch.testing.assert_close(cache[name], value, atol=1e-4, rtol=1e-4, equal_nan=True, msg=name)
+
+
+def test_replacement_plus_error_leaves_loss_activations_and_gradients(random_model: ReplacementModel) -> None:
+    assert_replacement_plus_error_changes_nothing(random_model)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURE_KINDS)
+@pytest.mark.parametrize("hooks", ["mlp.hook_in -> mlp.hook_out", "ln2.hook_normalized -> hook_mlp_out"])
+def test_replacement_with_a_skip_connection_plus_error_does_so_on_every_architecture(
+    architecture: str, hooks: str
+) -> None:
+    assert_replacement_plus_error_changes_nothing(model_of(Cell(architecture, "cross-layer skip", "jumprelu", hooks)))
 
 
 def hook_count(model: ReplacementModel) -> int:

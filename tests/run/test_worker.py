@@ -12,6 +12,7 @@ from tracer.corpus.prompts import Prompt
 from tracer.errors import ModelError
 from tracer.harvest.promoted import promoted_tokens
 from tracer.model.references import content_hash, resolve
+from tracer.run import attributing as attributing_module
 from tracer.run import worker as worker_module
 from tracer.run.ledger import ShardError
 from tracer.run.work import SpoilingPromptError
@@ -71,10 +72,10 @@ def test_a_shard_gives_one_table_of_the_declared_schema_per_shard_table(traced: 
     assert set(traced) == {table.name for table in SHARD_TABLES}
     for table in SHARD_TABLES:
         assert traced[table.name].schema.equals(table.arrow_schema()), table.name
-        if table.name != "failures":
+        if table.name not in ("failures", "head_loadings", "qk_edges"):
             keys = frame(traced, table.name).select(table.key)
             assert len(keys) == keys.n_unique() > 0, table.name
-    assert len(traced["failures"]) == 0
+    assert len(traced["failures"]) == len(traced["head_loadings"]) == len(traced["qk_edges"]) == 0
 
 
 def test_a_shard_without_prompts_gives_empty_tables_of_the_same_schema(worker: TraceWorker) -> None:
@@ -167,9 +168,11 @@ def test_an_error_that_spoils_the_process_is_not_swallowed(
     def run_out(*_: object, **__: object) -> None:
         raise kind("made to fail")
 
-    monkeypatch.setattr(worker_module, "prepare", run_out)
-    with pytest.raises(SpoilingPromptError) as error:
+    monkeypatch.setattr(attributing_module, "prepare_forward", run_out)
+    with pytest.raises(kind):
         worker.trace(prompts, "shard", 0)
+    with pytest.raises(SpoilingPromptError) as error:
+        worker.trace(prompts, "shard", 1)
     assert error.value.prompt_id == prompts[0].prompt_id
     assert isinstance(error.value.__cause__, kind)
 

@@ -12,12 +12,14 @@ SIGNS = (1, 1, 1, -1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyGraph:
-    """Rows of `graphs` (but for time and machine), `logits`, `nodes` and `edges`."""
+    """Rows of `graphs` (but for time and machine) and of the tables that hang on it."""
 
     row: dict[str, Any]
     logits: Rows
     nodes: Rows
     edges: Rows
+    head_loadings: Rows
+    qk_edges: Rows
 
 
 def tiny_graph(prompt: TinyPrompt) -> TinyGraph:
@@ -42,7 +44,8 @@ def tiny_graph(prompt: TinyPrompt) -> TinyGraph:
         "uncovered_influence": 0.0,
         "n_near_cut": 0,
     }
-    return TinyGraph(row=row, logits=logits, nodes=nodes, edges=edges)
+    loadings, scores = _head_loadings(edges, rng), _qk_edges(prompt, rng)
+    return TinyGraph(row=row, logits=logits, nodes=nodes, edges=edges, head_loadings=loadings, qk_edges=scores)
 
 
 def _logits(prompt: TinyPrompt, rng: Random) -> Rows:
@@ -109,3 +112,24 @@ def _edges(nodes: Rows, rng: Random) -> Rows:
             for source, weight in zip(kept, weights, strict=True)
         ]
     return edges
+
+
+def _head_loadings(edges: Rows, rng: Random) -> Rows:
+    """Every edge in two parts: what a head carries, and the residual stream."""
+    rows: Rows = []
+    for edge in edges:
+        share, place = rng.uniform(0.5, 0.9), {name: edge[name] for name in ("graph_id", "target_idx", "source_idx")}
+        head = {"kind": "head", "layer": rng.randrange(N_LAYERS), "head": rng.randrange(2)}
+        for rank, (part, held) in enumerate(((head, share), ({"kind": "residual"}, 1 - share))):
+            rows.append(place | part | {"rank": rank, "weight": held * edge["weight"]})
+    return rows
+
+
+def _qk_edges(prompt: TinyPrompt, rng: Random) -> Rows:
+    """One score, and one source of each side."""
+    last = len(prompt.tokens) - 1
+    place = {"graph_id": prompt.graph_id, "layer": 0, "head": 1, "query_pos": last, "key_pos": 1, "rank": 0}
+    query, key = {"query_kind": "bias"}, {"key_kind": "token", "key_source_pos": 1}
+    score = {"score": rng.uniform(1, 2), "pattern": rng.random()}
+    sides = {"query": query, "key": key, "pair": query | key}
+    return [place | score | sources | {"side": side, "weight": rng.random()} for side, sources in sides.items()]

@@ -33,6 +33,8 @@ def shard_tables(
         rows["logits"] += graph.logits
         rows["nodes"] += graph.nodes
         rows["edges"] += graph.edges
+        rows["head_loadings"] += graph.head_loadings
+        rows["qk_edges"] += graph.qk_edges
     rows["feature_counts"] = _feature_counts(prompts)
     rows["token_counts"] = _token_counts(prompts)
     rows["feature_tokens"] = _feature_tokens(prompts)

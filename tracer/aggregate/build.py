@@ -54,7 +54,7 @@ def aggregate(
         for table in SHARD_TABLES:
             view_parts(connection, root, table, parts.get(table.name, ()))
         build_prompts(connection, names, metadata_columns)
-        for name in ("graphs", "logits", "nodes", "edges", "failures"):
+        for name in ("graphs", "logits", "nodes", "edges", "head_loadings", "qk_edges", "failures"):
             concatenate(connection, TABLES[name])
         for name in ("token_counts", "feature_tokens", "feature_activation_hist"):
             merge_counts(connection, TABLES[name])

@@ -1,32 +1,36 @@
-"""The one-prompt door: `attribute(prompt, model)`."""
+"""The one-prompt door: `attribute(prompt, model)`.
 
-import logging
+Example:
+    >>> from tracer import ReplacementModel, attribute
+    >>> model = ReplacementModel.from_pretrained(
+    ...     "package:tracer/model/demo/files/language_model", "package:tracer/model/demo/files/per_layer")
+    >>> graph = attribute("the capital of the state containing Dallas is", model)
+    >>> graph.targets[0].token
+    'Austin'
+"""
+
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tracer.attribution.explicit import ExplicitEngine
-from tracer.attribution.oracle import Oracle
-from tracer.attribution.prepared import Prepared, prepare
-from tracer.attribution.schedule import Computed, compute_rows
+from tracer.attribution.graphs import DEFAULT_MEMORY_BUDGET_BYTES, Engine, graph_of
+from tracer.attribution.precision import Precision
+from tracer.attribution.prepared import prepare
+from tracer.attribution.targets import TargetSpec
 from tracer.errors import ConfigError
 from tracer.graph.graph import Graph
 from tracer.model.replacement import Prompt, ReplacementModel
-from tracer.model.tokenizer import token_text
-
-logger = logging.getLogger(__name__)
-
-DEFAULT_MEMORY_BUDGET_BYTES = 2 * 1024**3
 
 
 def attribute(
     prompt: Prompt,
     model: ReplacementModel,
     *,
-    attribution_targets: Sequence[int | str] | Int[Tensor, " target"] | None = None,
+    attribution_targets: Sequence[TargetSpec] | Int[Tensor, " target"] | None = None,
+    positions: Sequence[int] = (-1,),
     max_n_logits: int = 10,
     desired_logit_prob: float = 0.95,
     batch_size: int | None = None,
@@ -36,16 +40,19 @@ def attribute(
     update_interval: int | None = None,
     coverage: float = 1.0,
     memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET_BYTES,
-    engine: Literal["explicit", "oracle"] = "explicit",
+    node_threshold: float | None = None,
+    precision: Precision = "float32",
+    engine: Engine | None = None,
 ) -> Graph:
     """Attribution graph of one prompt, unpruned.
 
     Args:
         prompt: text, token ids or a tensor of them; a special token is put in front when absent.
         model: the replacement model.
-        attribution_targets: tokens (ids or strings) to attribute at the last position; the salient logits when not
-            given.
-        max_n_logits: at most this many salient logits.
+        attribution_targets: what to attribute: tokens (ids or strings, at the last position) or any of the kinds in
+            `tracer.attribution.targets`; the salient logits when not given.
+        positions: where the salient logits are taken; negative ones count from the end.
+        max_n_logits: at most this many salient logits a position.
         desired_logit_prob: probability mass that they reach.
         batch_size: rows computed at once; chosen from the memory budget when not given.
         max_feature_nodes: hard cap on feature rows, most influential first.
@@ -54,32 +61,41 @@ def attribute(
         update_interval: accepted for circuit-tracer's callers; ranking is renewed every round.
         coverage: share of the target weights whose influence is followed; 1.0 computes every row.
         memory_budget_bytes: working memory of the engine.
-        engine: `explicit`, or `oracle` (autograd; slow, for checks).
+        node_threshold: where given, the graph holds only edges between nodes that pruning at this threshold keeps.
+        precision: arithmetic of the large products: `float32`, `tf32` or `bfloat16`.
+        engine: `explicit`, or `oracle` (autograd; slow, for checks); by default the first wherever the architecture is
+            in the table, else the second with a warning.
 
     Raises:
         ConfigError: a setting is out of range.
         DataError: the prompt or a target cannot be used.
-
-    Example:
-        >>> from tracer import ReplacementModel, attribute
-        >>> model = ReplacementModel.from_pretrained(
-        ...     "package:tracer/model/demo/files/language_model", "package:tracer/model/demo/files/per_layer")
-        >>> graph = attribute("the capital of the state containing Dallas is", model)
-        >>> graph.targets[0].token
-        'Austin'
     """
     _check_settings(coverage, max_feature_nodes, batch_size)
     prepared = prepare(
         model,
         model.tokenize(prompt),
         given_targets=_given(attribution_targets),
+        positions=positions,
         max_n_logits=max_n_logits,
         desired_logit_prob=desired_logit_prob,
     )
     return graph_of(
         model, prepared, text=prompt if isinstance(prompt, str) else None, coverage=coverage, batch_size=batch_size,
-        max_feature_nodes=max_feature_nodes, memory_budget_bytes=memory_budget_bytes, engine=engine, verbose=verbose,
+        max_feature_nodes=max_feature_nodes, memory_budget_bytes=memory_budget_bytes, node_threshold=node_threshold,
+        precision=precision, engine=engine or default_engine(model), verbose=verbose,
     )  # fmt: skip
+
+
+def default_engine(model: ReplacementModel) -> Engine:
+    """The explicit engine where it knows the architecture, else the oracle, with a warning."""
+    if model.facts.explicit:
+        return "explicit"
+    warnings.warn(
+        f"{model.facts.architecture_name} is not in the table of architectures: attribution falls back to autograd, "
+        "which is exact but slow",
+        stacklevel=3,
+    )
+    return "oracle"
 
 
 def _check_settings(coverage: float, max_feature_nodes: int | None, batch_size: int | None) -> None:
@@ -94,72 +110,7 @@ def _check_settings(coverage: float, max_feature_nodes: int | None, batch_size: 
             )
 
 
-def _given(targets: Sequence[int | str] | Tensor | None) -> list[int | str]:
+def _given(targets: Sequence[TargetSpec] | Tensor | None) -> list[TargetSpec]:
     if targets is None:
         return []
     return targets.tolist() if isinstance(targets, Tensor) else list(targets)
-
-
-def graph_of(
-    model: ReplacementModel,
-    prepared: Prepared,
-    *,
-    text: str | None = None,
-    coverage: float = 1.0,
-    batch_size: int | None = None,
-    max_feature_nodes: int | None = None,
-    memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET_BYTES,
-    engine: Literal["explicit", "oracle"] = "explicit",
-    verbose: bool = False,
-) -> Graph:
-    """Attribution graph of a prepared prompt; the arguments are those of `attribute`."""
-    weights = torch.zeros(prepared.layout.n_nodes, dtype=prepared.errors.dtype)
-    weights[prepared.layout.first_target :] = torch.tensor([target.weight for target in prepared.targets.targets])
-    if engine == "oracle":
-        rows_of = Oracle(model, prepared).rows
-    else:
-        explicit = ExplicitEngine(model, prepared, memory_budget_bytes=memory_budget_bytes)
-        explicit.n_chunk_rows = batch_size or explicit.n_chunk_rows
-        rows_of = explicit.rows
-
-    def report(n_done: int, n_features: int) -> None:
-        logger.info("attribution: %d of %d feature rows", n_done, n_features)
-
-    with torch.set_grad_enabled(engine == "oracle"):
-        computed = compute_rows(
-            prepared.layout,
-            weights,
-            rows_of,
-            coverage=coverage,
-            max_feature_nodes=max_feature_nodes,
-            progress=report if verbose else None,
-        )
-    return _assemble(model, prepared, computed, text)
-
-
-def _assemble(model: ReplacementModel, prepared: Prepared, computed: Computed, text: str | None) -> Graph:
-    layout = prepared.layout
-    order = computed.row_nodes.argsort()
-    row, source = computed.rows.weights[order].nonzero(as_tuple=True)
-    has_row = torch.zeros(layout.n_nodes, dtype=torch.bool)
-    has_row[computed.row_nodes] = True
-    row_bias = torch.zeros(layout.n_nodes, dtype=computed.rows.bias.dtype)
-    row_bias[computed.row_nodes] = computed.rows.bias
-    token_ids = prepared.forward.token_ids.cpu()
-    tokens = tuple(token_text(model.tokenizer, int(token_id)) for token_id in token_ids)
-    return Graph(
-        layout=layout,
-        text=str(model.tokenizer.decode(token_ids[1:])) if text is None else text,
-        token_ids=token_ids,
-        tokens=tokens,
-        targets=prepared.targets.targets,
-        activations=prepared.activations.cpu(),
-        edge_target=computed.row_nodes[order][row],
-        edge_source=source,
-        edge_weight=computed.rows.weights[order][row, source],
-        has_row=has_row[: layout.n_features],
-        row_bias=row_bias,
-        node_mask=torch.ones(layout.n_nodes, dtype=torch.bool),
-        influence=computed.influence,
-        uncovered_influence=computed.uncovered_influence,
-    )

@@ -1,144 +1,166 @@
-"""The explicit engine: rows of the adjacency from the frozen linear map, without autograd.
+"""The explicit engine: rows of the adjacency from the frozen linear map, without autograd, for several prompts at once.
 
-Going down from where a node reads: at each layer contract the read vectors with what that layer's MLP wrote (decoder
-vectors times activations, errors), then pull them back over attention; at the bottom, contract with the token
-embeddings.
+Read vectors go down from where a node reads. Behind each MLP they are contracted with what that layer's features and
+errors wrote, which gives edges; attention passes them on to earlier positions; at the bottom they meet the token
+embeddings. Nothing is computed for positions that a row cannot see, for the ignored positions (their stream is known
+beforehand), for positions other than its own before a row's first attention, nor for what only the bottom would read.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tracer.attribution.frozen_map import through_attention
+from tracer.attribution.columns import Span, passes
+from tracer.attribution.descent import Cohort, Descent
+from tracer.attribution.meeting import Meeting, best_middle
+from tracer.attribution.precision import Precision
 from tracer.attribution.prepared import Prepared, Rows
+from tracer.attribution.reads import Reads, feature_reads, joined, selected
+from tracer.attribution.schedule import NodeRequest, NodeRows
+from tracer.attribution.sources import Sources
 from tracer.model.replacement import ReplacementModel
 
-N_LIVE_COPIES = 8
-"""Tensors of the size of the read vectors that are alive at once; measured, sets the chunk size from the memory
-budget.
-"""
+N_LIVE_COPIES = 6
+"""Tensors of the size of all read vectors of a pass that are alive at once; measured."""
+MAX_PASS_BYTES = {"cpu": 32 * 1024**2, "cuda": 1024**3}
+"""Read vectors of a pass: larger ones gain no speed."""
+BLOCK_FLOPS = {"cpu": 2.5e6, "cuda": 5e9}
+"""Arithmetic that takes about as long as the small operations of one block of positions at one layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What features wrote into one layer's MLP output, padded by position; `node` is `n_nodes` where there is none."""
+class RowBlock:
+    """Complete rows of some nodes of one request. Weights are node-major: a row is a column of them."""
 
-    vectors: Float[Tensor, "pos slot d_model"]
-    node: Int[Tensor, "pos slot"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reads:
-    """Nodes that read at one place: their indices, positions, read vectors in front of the norm, and biases."""
-
-    layer: int
-    nodes: Int[Tensor, " row"]
-    pos: Int[Tensor, " row"]
-    vectors: Float[Tensor, "row d_model"]
+    request: int
+    rows: Int[Tensor, " row"]
+    """Indices of the rows in the request."""
+    weights: Float[Tensor, "node row"]
     bias: Float[Tensor, " row"]
 
 
 class ExplicitEngine:
-    """Rows for one prompt; holds the write vectors of its active features."""
+    """Rows for one prompt or several; holds what their sources wrote."""
 
-    def __init__(self, model: ReplacementModel, prepared: Prepared, *, memory_budget_bytes: int) -> None:
-        self.model, self.prepared = model, prepared
-        self.written = [self._written(layer) for layer in range(model.n_layers)]
-        forward = prepared.forward
-        n_ignored = model.facts.architecture.n_ignored_positions
-        constant = torch.stack([layer.b_dec for layer in model.transcoders.layers])[:, None].expand_as(
-            forward.mlp_outputs
-        )
-        self.mlp_constant = torch.cat([forward.mlp_outputs[:, :n_ignored], constant[:, n_ignored:]], dim=1)
-        row_bytes = N_LIVE_COPIES * forward.n_pos * forward.embedding.shape[1] * forward.embedding.element_size()
-        self.n_chunk_rows = max(1, memory_budget_bytes // row_bytes)
+    def __init__(
+        self,
+        model: ReplacementModel,
+        *prompts: Prepared,
+        memory_budget_bytes: int,
+        n_chunk_rows: int | None = None,
+        precision: Precision = "float32",
+        every_row: bool = False,
+    ) -> None:
+        self.model, self.prompts, self.precision = model, prompts, precision
+        self.sources = [Sources(model, prepared) for prepared in prompts]
+        device = prompts[0].errors.device.type
+        d_model = prompts[0].errors.shape[-1]
+        pass_bytes = min(memory_budget_bytes // N_LIVE_COPIES, MAX_PASS_BYTES.get(device, MAX_PASS_BYTES["cpu"]))
+        self.max_columns = max(1, pass_bytes // (4 * d_model))
+        longest = max(prepared.layout.n_nodes for prepared in prompts)
+        max_rows = max(1, memory_budget_bytes // (4 * N_LIVE_COPIES * longest))
+        self.max_rows = max_rows if n_chunk_rows is None else min(n_chunk_rows, max_rows)
+        self.n_lower = best_middle(self.sources, memory_budget_bytes // 4) if every_row else 0
+        """Layers whose sources are pushed up instead of pulling every row down through them."""
+        self._meetings: dict[int, Meeting] = {}
+        self.worth_a_block = BLOCK_FLOPS.get(device, BLOCK_FLOPS["cpu"]) / (4 * d_model**2)
 
-    def rows(self, nodes: Int[Tensor, " row"]) -> Rows:
-        """Rows of feature or target nodes, in the order asked."""
-        layout = self.prepared.layout
-        weights = torch.zeros(len(nodes), layout.n_nodes, dtype=self.prepared.errors.dtype)
-        bias = torch.zeros(len(nodes), dtype=weights.dtype)
-        node_layers = layout.layers()[nodes]
-        for layer in node_layers.unique().tolist():
-            places = (node_layers == layer).nonzero().flatten()
-            for part in places.split(self.n_chunk_rows):
-                reads = self._reads(layer, nodes[part])
-                found = self._rows_of_layer(reads)
-                weights[part], bias[part] = found.weights.to("cpu"), found.bias.to("cpu")
+    def reads(self, prompt: int, nodes: Int[Tensor, " row"]) -> Reads:
+        """Where feature nodes of one layer read, or target nodes."""
+        prepared = self.prompts[prompt]
+        if int(nodes[0]) >= prepared.layout.first_target:
+            return selected(prepared.targets.reads, nodes - prepared.layout.first_target)
+        layer, pos, feature = prepared.layout.features[nodes].to(prepared.errors.device).unbind(1)
+        return feature_reads(self.model, prepared.forward, int(layer[0]), pos, feature)
+
+    def blocks(self, requests: Sequence[tuple[int, Reads]], n_lower: int = 0) -> Iterator[RowBlock]:
+        """Complete rows, in pieces that respect the memory budget.
+
+        Args:
+            requests: prompt index and reads; all rows of all requests read at one stage.
+            n_lower: layers at which to meet what was pushed up instead of passing them.
+        """
+        stages = {int(stage) for _, reads in requests for stage in reads.stage.unique()}
+        assert len(stages) <= 1, "one pass starts at one stage"
+        cones = [self._cones(prompt, reads) for prompt, reads in requests]
+        for spans in passes(
+            cones, max_columns=self.max_columns, max_rows=self.max_rows, worth_a_block=self.worth_a_block
+        ):
+            cohorts = [self._cohort(*requests[span.request], span) for span in spans]
+            descent = Descent(self.model, cohorts, stages.copy().pop(), self.precision)
+            descent.run(n_lower)
+            for cohort in cohorts:
+                if n_lower:
+                    self._meeting(requests[cohort.span.request][0]).meet(cohort, descent.columns)
+                yield RowBlock(
+                    request=cohort.span.request,
+                    rows=cohort.span.rows,
+                    weights=cohort.found[:-2],
+                    bias=cohort.found[-2] + cohort.reads.bias,
+                )
+
+    def node_rows(self, requests: Sequence[NodeRequest]) -> Iterator[NodeRows]:
+        """Complete rows of feature or target nodes; those of one request all read at one layer."""
+        by_stage: dict[int, list[tuple[int, Tensor, Reads, bool]]] = {}
+        for prompt, nodes in requests:
+            reads = self.reads(prompt, nodes)
+            reads_features = int(nodes[0]) < self.prompts[prompt].layout.n_features
+            for stage in reads.stage.unique().tolist():
+                rows = (reads.stage == stage).nonzero().flatten()
+                by_stage.setdefault(stage, []).append((
+                    prompt,
+                    nodes[rows.cpu()],
+                    selected(reads, rows),
+                    reads_features,
+                ))
+        for stage, parts in by_stage.items():
+            are_low = stage < 2 * self.n_lower and all(reads_features for *_, reads_features in parts)
+            if are_low:
+                for prompt, nodes, reads, _ in parts:
+                    yield prompt, nodes, *self._meeting(prompt).low_rows(nodes, reads)
+                continue
+            n_lower = self.n_lower if stage >= 2 * self.n_lower else 0
+            for block in self.blocks([(prompt, reads) for prompt, _, reads, _ in parts], n_lower):
+                prompt, nodes, _, _ = parts[block.request]
+                yield prompt, nodes[block.rows], block.weights, block.bias
+
+    def rows_of_reads(self, reads: Reads, prompt: int = 0) -> Rows:
+        """Rows of any reads of a prompt, in their order, on the CPU."""
+        weights = torch.zeros(reads.n_rows, self.prompts[prompt].layout.n_nodes)
+        bias = torch.zeros(reads.n_rows)
+        for stage in reads.stage.unique():
+            rows = (reads.stage == stage).nonzero().flatten()
+            for block in self.blocks([(prompt, selected(reads, rows))]):
+                places = rows.cpu()[block.rows]
+                weights[places], bias[places] = block.weights.T.cpu(), block.bias.cpu()
         return Rows(weights=weights, bias=bias)
 
-    def _written(self, layer: int) -> Written:
-        """Write vectors of all features that write into `layer`."""
-        model, prepared = self.model, self.prepared
-        vectors, nodes, positions = [], [], []
-        for source in range(layer + 1) if model.transcoders.cross_layer else (layer,):
-            active = prepared.active[source]
-            decoder = model.transcoders.layers[source].W_dec
-            vectors.append(decoder[active.feature, layer - source] * active.value[:, None])
-            found = prepared.layout.layer_features(source)
-            nodes.append(torch.arange(found.start, found.stop, device=active.pos.device))
-            positions.append(active.pos)
-        pos, node, vector = torch.cat(positions), torch.cat(nodes), torch.cat(vectors)
-        order = pos.argsort(stable=True)
-        pos, node, vector = pos[order], node[order], vector[order]
-        counts = torch.bincount(pos, minlength=prepared.layout.n_pos)
-        slot = torch.arange(len(pos), device=pos.device) - (counts.cumsum(0) - counts)[pos]
-        shape = (prepared.layout.n_pos, max(1, int(counts.max())))
-        padded = torch.zeros(*shape, vector.shape[1], dtype=vector.dtype, device=vector.device)
-        padded_node = torch.full(shape, prepared.layout.n_nodes, device=vector.device)
-        padded[pos, slot], padded_node[pos, slot] = vector, node
-        return Written(vectors=padded, node=padded_node)
+    def rows(self, nodes: Int[Tensor, " row"], prompt: int = 0) -> Rows:
+        """Rows of feature or target nodes of a prompt, in the order asked, on the CPU."""
+        node_layers = self.prompts[prompt].layout.layers()[nodes]
+        order = node_layers.argsort(stable=True)
+        counts = node_layers.unique(return_counts=True)[1].tolist()
+        reads = joined([self.reads(prompt, part) for part in nodes[order].split(counts)])
+        return self.rows_of_reads(selected(reads, order.argsort()), prompt)
 
-    def _reads(self, layer: int, nodes: Tensor) -> _Reads:
-        """Read vectors of nodes of one layer (`n_layers`: targets), sorted by position."""
-        model, prepared = self.model, self.prepared
-        device = prepared.errors.device
-        if layer == model.n_layers:
-            places = (nodes - prepared.layout.first_target).to(device)
-            pos = torch.tensor([target.pos for target in prepared.targets.targets], device=device)[places]
-            norm, scale = model.weights.final_norm, prepared.forward.final_scale[pos]
-            vectors, bias = prepared.targets.vectors[places], prepared.targets.biases[places]
-            return _Reads(
-                layer=layer, nodes=nodes, pos=pos, bias=bias + vectors @ norm.bias,
-                vectors=norm.pull_back(vectors) / scale[:, None],
-            )  # fmt: skip
-        _, pos, feature = prepared.layout.features[nodes].to(device).unbind(1)
-        transcoder, norm = model.transcoders.layers[layer], model.weights.layers[layer].mlp_norm
-        vectors, bias = transcoder.W_enc[feature], transcoder.b_enc[feature]
-        scale = prepared.forward.mlp_scales[layer, pos][:, None]
-        if model.transcoders.read_point == "mlp_in":
-            bias, vectors = bias + vectors @ norm.bias, norm.pull_back(vectors) / scale
-        elif model.transcoders.read_point == "normalised":
-            vectors = norm.centre(vectors) / scale
-        return _Reads(layer=layer, nodes=nodes, pos=pos, vectors=vectors, bias=bias)
+    def _meeting(self, prompt: int) -> Meeting:
+        if prompt not in self._meetings:
+            self._meetings[prompt] = Meeting(self.sources[prompt], self.n_lower, self.worth_a_block, self.precision)
+        return self._meetings[prompt]
 
-    def _rows_of_layer(self, reads: _Reads) -> Rows:
-        prepared, weights = self.prepared, self.model.weights
-        forward, layout = prepared.forward, prepared.layout
-        n_rows, n_cone = len(reads.pos), int(reads.pos.max()) + 1
-        G = torch.zeros(n_rows, n_cone, reads.vectors.shape[1], dtype=reads.vectors.dtype, device=reads.vectors.device)
-        G[torch.arange(n_rows), reads.pos] = reads.vectors
-        # One column more than there are nodes takes what padding contributes.
-        found = torch.zeros(n_rows, layout.n_nodes + 1, dtype=G.dtype, device=G.device)
-        bias = reads.bias.clone()
-        for layer in reversed(range(min(reads.layer + 1, self.model.n_layers))):
-            if layer < reads.layer:
-                self._contract(layer, G, found, bias)
-            bias += G.sum(1) @ weights.layers[layer].attention_bias
-            G = through_attention(weights, forward, layer, G)
-        tokens = slice(layout.first_token, layout.first_token + n_cone)
-        found[:, tokens] = torch.einsum("rpd,pd->rp", G, forward.embedding[:n_cone])
-        bias += torch.einsum("rpd,pd->r", G, (forward.stream_start - forward.embedding)[:n_cone])
-        return Rows(weights=found[:, :-1], bias=bias)
+    def _cones(self, prompt: int, reads: Reads) -> Int[Tensor, " row"]:
+        """Positions that each row can see, ignored ones not counted."""
+        last = torch.zeros_like(reads.stage).scatter_reduce_(0, reads.row, reads.pos, "amax")
+        return (last + 1 - self.sources[prompt].n_ignored).clamp_min(0).cpu()
 
-    def _contract(self, layer: int, G: Tensor, found: Tensor, bias: Tensor) -> None:
-        """Add what layer's MLP output contributes to `found` and `bias`."""
-        n_rows, n_cone, _ = G.shape
-        written = self.written[layer]
-        by_slot = torch.bmm(G.transpose(0, 1), written.vectors[:n_cone].transpose(1, 2))
-        found.index_add_(1, written.node[:n_cone].flatten(), by_slot.permute(1, 0, 2).reshape(n_rows, -1))
-        first = self.prepared.layout.errors(layer).start
-        found[:, first : first + n_cone] = torch.einsum("rpd,pd->rp", G, self.prepared.errors[layer, :n_cone])
-        bias += torch.einsum("rpd,pd->r", G, self.mlp_constant[layer, :n_cone])
+    def _cohort(self, prompt: int, reads: Reads, span: Span) -> Cohort:
+        prepared = self.prompts[prompt]
+        return Cohort(
+            span=span,
+            sources=self.sources[prompt],
+            reads=selected(reads, span.rows),
+            found=prepared.errors.new_zeros(prepared.layout.n_nodes + 2, len(span.rows)),
+        )

@@ -1,33 +1,109 @@
-"""The frozen linear map of one prompt, run backwards without autograd.
+"""The frozen linear map of one prompt: what its layers do to vectors, forwards and backwards.
 
-A read vector `G (row, pos, d_model)` in the stream in front of an MLP is pulled back over that layer's attention by `G
-+= (pattern^T (G W_O^T)) W_V^T / scale` (norm weight and centring are folded into `W_V`); MLP outputs are frozen and
-pass nothing.
+With patterns and norm scales frozen, a layer's attention adds `sum_k pattern[q, k] (stream[k] / scale[k]) W_V^T W_O` to
+the stream at `q` (Ameisen et al. 2025; norm weights and centring are folded into the matrices). MLP outputs are frozen:
+they are sources, and pass on nothing but a skip connection.
+
+`forward` is the captured pass of the prompt; positions count from its first token, special token included.
 """
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tracer.model.forward import Forward
-from tracer.model.weights import FrozenWeights
+from tracer.model.replacement import ReplacementModel
 
 
-def through_attention(
-    weights: FrozenWeights, forward: Forward, layer: int, vectors: Float[Tensor, "row pos d_model"]
-) -> Float[Tensor, "row pos d_model"]:
-    """Read vectors behind attention of `layer`, as read vectors in front of it.
+def attention_divisors(forward: Forward, layer: int) -> Float[Tensor, "query key"]:
+    """What a pattern entry is divided by: the norm scale in front of attention at the key, behind it at the query."""
+    scales = forward.attention_scales[layer][None].expand(forward.n_pos, -1)
+    posts = forward.attention_post_scales
+    return scales if posts is None else scales * posts[layer][:, None]
 
-    `vectors` may cover the first positions only: what reads there cannot see later ones.
+
+def mixing(model: ReplacementModel, forward: Forward, layer: int, first: int) -> Float[Tensor, "kv key group query"]:
+    """A layer's attention backwards, divided by the scales, for queries from position `first` on.
+
+    Query heads are grouped by the key-value head that they share.
     """
-    attention = weights.layers[layer]
-    n_rows, n_pos, d_model = vectors.shape
-    n_kv_heads, d_head, _ = attention.W_V.shape
-    n_heads = attention.W_O.shape[0]
-    pattern = forward.patterns[layer, :, :n_pos, :n_pos]
-    read_outputs = (vectors @ attention.W_O.reshape(-1, d_model).T).view(n_rows, n_pos, n_heads, d_head)
-    # (head, key, query) @ (head, query, row * d_head): one product a head, whatever the number of rows.
-    by_head = read_outputs.permute(2, 1, 0, 3).reshape(n_heads, n_pos, n_rows * d_head)
-    mixed = (pattern.transpose(1, 2) @ by_head).view(n_kv_heads, -1, n_pos, n_rows, d_head).sum(1)
-    read_values = mixed.permute(2, 1, 0, 3).reshape(n_rows, n_pos, n_kv_heads * d_head)
-    pulled = read_values @ attention.W_V.reshape(-1, d_model)
-    return vectors + pulled / forward.attention_scales[layer, :n_pos, None]
+    pattern = forward.patterns[layer, :, first:] / attention_divisors(forward, layer)[first:]
+    grouped = pattern.unflatten(0, (len(model.weights.layers[layer].W_V), -1))
+    return grouped.permute(0, 3, 1, 2).contiguous()
+
+
+def push_attention(
+    model: ReplacementModel, forward: Forward, layer: int, streams: Float[Tensor, "part pos d_model"]
+) -> Float[Tensor, "part pos d_model"]:
+    """What a layer's attention makes of parts of the stream at leading positions; biases are left out."""
+    weights, n = model.weights.layers[layer], streams.shape[1]
+    pattern = forward.patterns[layer, :, :n, :n] / attention_divisors(forward, layer)[:n, :n]
+    values = torch.einsum("jkd,ved->jkve", streams, weights.W_V)
+    values = values.repeat_interleave(len(pattern) // values.shape[2], dim=2)
+    return torch.einsum("hqk,jkhe,hed->jqd", pattern, values, weights.W_O)
+
+
+def attention_constant(model: ReplacementModel, forward: Forward, layer: int) -> Float[Tensor, "pos d_model"] | None:
+    """What a layer's attention adds whatever the stream: biases of norm, value and output. None where it has none.
+
+    A value bias counts by the sum of the pattern, which attention sinks make less than one.
+    """
+    weights = model.weights.layers[layer]
+    if not (weights.value_bias.any() or weights.output_bias.any()):
+        return None
+    shares = forward.patterns[layer].sum(-1)
+    constant = torch.einsum("hp,he,hed->pd", shares, weights.value_bias, weights.W_O) + weights.output_bias
+    posts = forward.attention_post_scales
+    return constant if posts is None else constant / posts[layer][:, None]
+
+
+def write_factors(model: ReplacementModel, forward: Forward, layer: int) -> Float[Tensor, "pos width"]:
+    """What a vector at the transcoders' write point is multiplied with on its way into the stream."""
+    weight, posts = model.weights.layers[layer].mlp_post_weight, forward.mlp_post_scales
+    if weight is None or posts is None or model.transcoders.write_point == "residual":
+        return torch.ones_like(forward.mlp_scales[layer][:, None])
+    return weight / posts[layer][:, None]
+
+
+def mlp_constant(model: ReplacementModel, layer: int) -> Float[Tensor, " d_model"]:
+    """What a layer's transcoder writes whatever it reads: decoder bias, and the norm's bias through the skip."""
+    transcoder = model.transcoders.layers[layer]
+    if transcoder.W_skip is None or model.transcoders.read_point != "mlp_in":
+        return transcoder.b_dec
+    return transcoder.b_dec + transcoder.W_skip @ model.weights.layers[layer].mlp_norm.bias
+
+
+def push_skip(
+    model: ReplacementModel,
+    forward: Forward,
+    layer: int,
+    pos: Int[Tensor, "*#column"],
+    streams: Float[Tensor, "*column d_model"],
+) -> Float[Tensor, "*column d_model"]:
+    """What a layer's skip connection makes of parts of the stream at some positions; biases are left out."""
+    transcoders, norm = model.transcoders, model.weights.layers[layer].mlp_norm
+    W_skip = transcoders.layers[layer].W_skip
+    if W_skip is None:
+        return torch.zeros_like(streams)
+    if transcoders.read_point != "resid_mid":
+        streams = streams / forward.mlp_scales[layer, pos][..., None]
+        streams = norm.push(streams) if transcoders.read_point == "mlp_in" else norm.centre(streams)
+    return (streams @ W_skip.T) * write_factors(model, forward, layer)[pos]
+
+
+def pull_skip(
+    model: ReplacementModel,
+    forward: Forward,
+    layer: int,
+    pos: Int[Tensor, "*#column"],
+    vectors: Float[Tensor, "*column d_model"],
+) -> Float[Tensor, "*column d_model"]:
+    """Read vectors behind a layer's MLP, as read vectors of what its skip connection reads."""
+    transcoders, norm = model.transcoders, model.weights.layers[layer].mlp_norm
+    W_skip = transcoders.layers[layer].W_skip
+    assert W_skip is not None, "asked of layers with a skip connection"
+    read = (vectors * write_factors(model, forward, layer)[pos]) @ W_skip
+    if transcoders.read_point == "resid_mid":
+        return read
+    read = norm.pull_back(read) if transcoders.read_point == "mlp_in" else norm.centre(read)
+    return read / forward.mlp_scales[layer, pos][..., None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -24,8 +25,10 @@ class Prepared:
     active: tuple[Activations, ...]
     activations: Float[Tensor, " feature"]
     errors: Float[Tensor, "layer pos d_model"]
-    """MLP output minus reconstruction; zero at ignored positions."""
+    """MLP output minus reconstruction, at the transcoders' write point; zero at ignored positions."""
     targets: Targets
+    n_ignored: int
+    """Leading positions without features and errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,33 +40,47 @@ class Rows:
     """What the node's value owes to no node; the row's sum plus this is its pre-activation or demeaned logit."""
 
 
-def _reconstructions(model: ReplacementModel, active: Sequence[Activations], n_pos: int) -> list[Tensor]:
-    """Decoded MLP outputs of every layer without errors."""
-    transcoders = model.transcoders
-    dense = []
-    for layer, activations in zip(transcoders.layers, active, strict=True):
-        values = torch.zeros(n_pos, len(layer.b_enc), dtype=layer.b_enc.dtype, device=layer.b_enc.device)
-        values[activations.pos, activations.feature] = activations.value
-        dense.append(values)
-    return [transcoders.decode(dense, layer) for layer in range(transcoders.n_layers)]
-
-
 @torch.no_grad()
 def prepare(
     model: ReplacementModel,
     token_ids: Int[Tensor, " pos"],
     *,
-    given_targets: Sequence[int | str] = (),
+    given_targets: Sequence[Any] = (),
+    positions: Sequence[int] = (-1,),
     max_n_logits: int = 10,
     desired_logit_prob: float = 0.95,
 ) -> Prepared:
     """Run the model once; list active features and errors; choose targets.
 
+    Args:
+        model: the replacement model.
+        token_ids: the prompt with its special token.
+        given_targets: what is attributed; the salient logits where nothing is given.
+        positions: where the salient logits are taken; negative ones count from the end.
+        max_n_logits: at most this many salient logits a position.
+        desired_logit_prob: probability mass that they reach.
+
     Raises:
         ConfigError: a setting is out of range.
         DataError: a given target is not in the vocabulary, or the forward pass overflows.
     """
-    forward = model.forward(token_ids)
+    return prepare_forward(
+        model, model.forward(token_ids), given_targets=given_targets, positions=positions,
+        max_n_logits=max_n_logits, desired_logit_prob=desired_logit_prob,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def prepare_forward(
+    model: ReplacementModel,
+    forward: Forward,
+    *,
+    given_targets: Sequence[Any] = (),
+    positions: Sequence[int] = (-1,),
+    max_n_logits: int = 10,
+    desired_logit_prob: float = 0.95,
+) -> Prepared:
+    """The same from a captured forward pass."""
     if not bool(forward.logits.isfinite().all() and forward.reads.isfinite().all()):
         raise DataError(
             "forward pass",
@@ -71,13 +88,16 @@ def prepare(
             expected="finite values",
             to_do="Check the checkpoint; half-precision weights may overflow on this prompt.",
         )
-    active = model.active_features(forward)
+    active = tuple(model.active_features(forward))
     targets = choose_targets(
-        model, forward, given=given_targets, max_n_logits=max_n_logits, desired_logit_prob=desired_logit_prob
-    )
-    reconstruction = torch.stack(_reconstructions(model, active, forward.n_pos))
-    errors = forward.mlp_outputs - reconstruction
-    errors[:, : model.facts.architecture.n_ignored_positions] = 0
+        model, forward, given=given_targets, positions=positions, max_n_logits=max_n_logits,
+        desired_logit_prob=desired_logit_prob,
+    )  # fmt: skip
+    n_ignored = min(model.facts.n_ignored_positions(forward.token_ids.tolist()), forward.n_pos)
+    errors = forward.mlp_outputs.clone()
+    for layer in range(model.n_layers):
+        errors[layer] -= model.transcoders.reconstruction(active, forward.reads, layer)
+    errors[:, :n_ignored] = 0
     features = [
         torch.stack([torch.full_like(activations.pos, layer), activations.pos, activations.feature], dim=1)
         for layer, activations in enumerate(active)
@@ -91,8 +111,9 @@ def prepare(
     return Prepared(
         forward=forward,
         layout=layout,
-        active=tuple(active),
+        active=active,
         activations=torch.cat([activations.value for activations in active]),
         errors=errors,
         targets=targets,
+        n_ignored=n_ignored,
     )

@@ -1,88 +1,117 @@
-"""Which rows are computed: the most influential ones, until what is left uncovered is small, with a stated bound.
+"""Which rows are computed: layer by layer from the targets down, with a stated bound.
 
-Influence flows from the targets down. With the rows known so far, every node's computed influence is a lower bound of
-its true one, and the influence that sits on features without a row, `U` (as a share of the target weights), bounds what
-is missing: `0 <= I - I_computed <= U`, because an absorbed random walk visits a node at most once. Each round computes
-the rows of the fewest features that hold all but half of the allowed remainder, so the choice depends on influences
-alone, not on how rows are batched.
+Influence flows down, so when the rows of all higher layers are in, what the features of a layer are worth is known. The
+influence that sits on features without a row, `U` (as a share of the target weights), bounds what is missing: `0 <= I -
+I_computed <= U`, because an absorbed random walk visits a node at most once. Each layer leaves out its least
+influential features, as many as its share of what may stay uncovered allows; what it does not use goes to the layers
+below. The choice depends on influences alone, not on which rows or prompts are computed together.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tracer.attribution.prepared import Rows
-from tracer.graph.influence import influence, normalise_rows
+from tracer.attribution.kept_rows import KeptRows
+from tracer.graph.influence import DescendingInfluence
 from tracer.graph.layout import NodeLayout
 
-N_CAPPED_ROUNDS = 8
-"""Rounds over which a cap on rows is spent."""
+NodeRequest = tuple[int, Int[Tensor, " _"]]
+"""A prompt's index in the pass, and nodes that all read at one layer."""
+NodeRows = tuple[int, Int[Tensor, " _"], Float[Tensor, "_ _"], Float[Tensor, " _"]]
+"""Prompt, nodes, their rows node by node, and what their values owe to no node."""
+RowsOf = Callable[[Sequence[NodeRequest]], Iterable[NodeRows]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Computed:
-    """The computed part of the adjacency."""
+@dataclass(slots=True, kw_only=True)
+class PromptRows:
+    """What is known of one prompt's adjacency so far."""
 
-    row_nodes: Int[Tensor, " row"]
-    rows: Rows
-    influence: Float[Tensor, " node"]
-    uncovered_influence: float
+    layout: NodeLayout
+    target_weights: Float[Tensor, " node"]
+    coverage: float
+    max_feature_nodes: int | None
+    kept: KeptRows
+    tracked: DescendingInfluence = field(init=False)
+    has_row: Bool[Tensor, " feature"] = field(init=False)
+    row_bias: Float[Tensor, " node"] = field(init=False)
+    error_share: Float[Tensor, " node"] = field(init=False)
+    """Share of a row's absolute sum that comes from errors."""
+    n_uncovered: float = field(init=False, default=0.0)
+    """Influence left out so far, in units of the target weights."""
+
+    def __post_init__(self) -> None:
+        self.tracked = DescendingInfluence(self.target_weights)
+        self.has_row = torch.zeros(self.layout.n_features, dtype=torch.bool)
+        self.row_bias = torch.zeros_like(self.target_weights)
+        self.error_share = torch.zeros_like(self.target_weights)
+
+    @property
+    def uncovered_influence(self) -> float:
+        """`U`."""
+        waiting = self.tracked.influence[: self.layout.n_features][~self.has_row]
+        return float(waiting.sum() / self.tracked.weights.sum())
+
+    def choose(self, layer: int) -> Int[Tensor, " chosen"]:
+        """The features of a layer whose rows are computed, once those of all higher layers are."""
+        found = self.layout.layer_features(layer)
+        reach = self.tracked.influence[found]
+        wanted = torch.ones_like(reach, dtype=torch.bool)
+        if self.coverage < 1.0:
+            values, order = reach.sort(stable=True)
+            wanted[order[values.cumsum(0) <= self._allowance(layer)]] = False
+        if self.max_feature_nodes is not None:
+            n_left = self.max_feature_nodes - int(self.has_row.sum())
+            best = self.tracked.influence[: found.stop].topk(min(n_left, found.stop)).indices
+            wanted &= torch.zeros(found.stop, dtype=torch.bool).index_fill_(0, best, True)[found]
+        self.n_uncovered += float(reach[~wanted].sum())
+        return wanted.nonzero().flatten() + found.start
+
+    def _allowance(self, layer: int) -> float:
+        """Influence that a layer may leave out: its share, by the work that its rows and those below would be."""
+        n_left = (1.0 - self.coverage) * float(self.tracked.weights.sum()) - self.n_uncovered
+        work = [self._n_features(below) * (below + 1) for below in range(layer + 1)]
+        return n_left * work[-1] / max(1, sum(work))
+
+    def _n_features(self, layer: int) -> int:
+        found = self.layout.layer_features(layer)
+        return found.stop - found.start
+
+    def take(self, nodes: Int[Tensor, " row"], weights: Float[Tensor, "node row"], bias: Float[Tensor, " row"]) -> None:
+        """Account for complete rows."""
+        first_error, first_token = self.layout.first_error, self.layout.first_token
+        absolute = weights.abs()
+        sums = self.tracked.add(nodes, absolute)
+        self.error_share[nodes] = absolute[first_error:first_token].sum(0) / sums
+        self.row_bias[nodes] = bias
+        self.has_row[nodes[nodes < self.layout.n_features]] = True
+        self.kept.add(int(self.layout.layers()[nodes[0]]), nodes, weights)
 
 
 def compute_rows(
-    layout: NodeLayout,
-    target_weights: Float[Tensor, " node"],
-    rows_of: Callable[[Int[Tensor, " row"]], Rows],
+    prompts: Sequence[PromptRows],
+    rows_of: RowsOf,
     *,
-    coverage: float,
-    max_feature_nodes: int | None,
     progress: Callable[[int, int], None] | None = None,
-) -> Computed:
-    """Rows of all targets and of as many features as `coverage` asks for.
+) -> None:
+    """Rows of all targets and of as many features as each prompt's coverage and cap ask for; `prompts` take them.
 
     Args:
-        layout: the prompt's nodes.
-        target_weights: `w`, zero except at targets.
+        prompts: the prompts of one pass.
         rows_of: computes rows.
-        coverage: share of the target weights whose influence is followed; 1.0 computes every row.
-        max_feature_nodes: hard cap on feature rows, which may leave more uncovered.
-        progress: called with feature rows done and feature rows there are.
+        progress: called with feature rows done and feature rows there are, after every layer.
     """
-    n_allowed = layout.n_features if max_feature_nodes is None else min(max_feature_nodes, layout.n_features)
-    # Where the cap binds, features are ranked anew after each part of it: before that, only direct effects are known.
-    n_round = n_allowed if n_allowed == layout.n_features else -(-n_allowed // N_CAPPED_ROUNDS)
-    row_nodes = torch.arange(layout.first_target, layout.n_nodes)
-    rows = rows_of(row_nodes)
-    has_row = torch.zeros(layout.n_features, dtype=torch.bool)
-    total_weight = float(target_weights.sum())
-    while True:
-        reach = influence(normalise_rows(rows.weights), row_nodes, target_weights)
-        waiting = torch.where(has_row, 0.0, reach[: layout.n_features])
-        uncovered = float(waiting.sum()) / total_weight
-        n_left = n_allowed - int(has_row.sum())
-        done = uncovered <= 1.0 - coverage if coverage < 1.0 else bool(has_row.all())
-        if done or n_left <= 0:
-            return Computed(row_nodes=row_nodes, rows=rows, influence=reach, uncovered_influence=uncovered)
-        chosen = _choose(waiting, has_row, 0.5 * (1.0 - coverage) * total_weight, coverage >= 1.0)[
-            : min(n_left, n_round)
-        ]
-        has_row[chosen] = True
-        found = rows_of(chosen)
-        rows = Rows(weights=torch.cat([rows.weights, found.weights]), bias=torch.cat([rows.bias, found.bias]))
-        row_nodes = torch.cat([row_nodes, chosen])
+    n_features = sum(prompt.layout.n_features for prompt in prompts)
+    _compute(prompts, rows_of, [torch.arange(prompt.layout.first_target, prompt.layout.n_nodes) for prompt in prompts])
+    for layer in reversed(range(max(prompt.layout.n_layers for prompt in prompts))):
+        _compute(prompts, rows_of, [prompt.choose(layer) for prompt in prompts])
         if progress is not None:
-            progress(int(has_row.sum()), layout.n_features)
+            progress(sum(int(prompt.has_row.sum()) for prompt in prompts), n_features)
 
 
-def _choose(
-    waiting: Float[Tensor, " feature"], has_row: Bool[Tensor, " feature"], remainder: float, exact: bool
-) -> Int[Tensor, " chosen"]:
-    """Features without a row, most influential first, until at most `remainder` is left; all of them when `exact`."""
-    values, order = waiting.sort(descending=True, stable=True)
-    candidates = ~has_row[order] & (exact | (values > 0))
-    left_after = values.sum() - values.cumsum(0)
-    n_needed = int((left_after > remainder).sum()) + 1
-    return order[candidates][: None if exact else n_needed]
+def _compute(prompts: Sequence[PromptRows], rows_of: RowsOf, nodes: Sequence[Tensor]) -> None:
+    requests = [(idx, chosen) for idx, chosen in enumerate(nodes) if len(chosen)]
+    for idx, found, weights, bias in rows_of(requests) if requests else ():
+        prompts[idx].take(found, weights.cpu(), bias.cpu())

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tracer.graph import frames, pruning, scores
+from tracer.graph import decided, frames, pruning, scores
 from tracer.graph.layout import NodeKind, NodeLayout
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Graph:
     """Per node with a row: what its value owes to no node (biases, learned positions, the special token's MLP
     outputs).
     """
+    error_share: Float[Tensor, " node"]
+    """Per node with a row: share of its absolute edge weights that comes from errors, in the unpruned graph."""
     node_mask: Bool[Tensor, " node"]
     influence: Float[Tensor, " node"]
     """Influence in the unpruned graph, in units of the target weights; `nodes()` gives it as a share of their sum."""
@@ -82,9 +84,24 @@ class Graph:
             n_near_cut=kept.n_near_cut,
         )
 
-    def scores(self) -> "scores.Scores":
-        """Replacement and completeness score; take them before pruning."""
-        return scores.scores(self)
+    def scores(self, chosen: Bool[Tensor, " node"] | None = None) -> "scores.Scores":
+        """Replacement and completeness score of the unpruned graph, or of a subgraph of it.
+
+        Args:
+            chosen: the features of the subgraph, such as `node_mask` of the pruned graph; all others count as errors.
+
+        Raises:
+            DataError: `chosen` is not about the nodes of this graph, or the graph was pruned before.
+        """
+        return scores.scores(self, chosen)
+
+    def decided(self, node_threshold: float = 0.8) -> "decided.Decided":
+        """Which nodes the exact graph certainly keeps or drops at a threshold.
+
+        Raises:
+            ConfigError: the threshold is outside [0, 1].
+        """
+        return decided.decide(self, node_threshold)
 
     def adjacency(self) -> Float[Tensor, "target source"]:
         """Dense square matrix over all nodes in circuit-tracer's order; memory grows with the square of the nodes."""

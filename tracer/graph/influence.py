@@ -60,3 +60,26 @@ def edge_influence(
         torch.stack([target, source]), normalised, (n_nodes, n_nodes), check_invariants=False
     )
     return influence(rows.coalesce(), torch.arange(n_nodes, device=weights.device), weights)
+
+
+class DescendingInfluence:
+    """Influence while rows become known from the targets down, each layer's after those of all layers above it.
+
+    A node's influence is final as soon as the rows of the layers above it are in, so no row needs to be held for it.
+    """
+
+    def __init__(self, weights: Float[Tensor, " node"]) -> None:
+        self.weights = weights.double()
+        self.influence: Float[Tensor, " node"] = torch.zeros_like(self.weights)
+
+    def add(self, nodes: Int[Tensor, " row"], absolute: Float[Tensor, "source row"]) -> Float[Tensor, " row"]:
+        """Let the influence of nodes flow on to their sources; gives the sums by which their rows are normalised.
+
+        Args:
+            nodes: whose rows these are.
+            absolute: `|A|` of these rows, source by source.
+        """
+        sums = absolute.sum(0).clamp_min(ROW_SUM_FLOOR)
+        flow = (self.influence[nodes] + self.weights[nodes]) / sums
+        self.influence[: len(absolute)] += (absolute @ flow.to(absolute.dtype)).double()
+        return sums

@@ -42,8 +42,8 @@ class Ranking:
     n_near_cut: int
 
 
-def rank(values: Float[Tensor, " item"], threshold: float) -> Ranking:
-    """Keep the largest values until they hold `threshold` of the total; equal values stay together.
+def check_threshold(threshold: float) -> None:
+    """Refuse what is no share.
 
     Raises:
         ConfigError: the threshold is outside [0, 1].
@@ -52,6 +52,15 @@ def rank(values: Float[Tensor, " item"], threshold: float) -> Ranking:
         raise ConfigError(
             "pruning", found=f"threshold {threshold}", expected="a share in [0, 1]", to_do="Mend the threshold."
         )
+
+
+def rank(values: Float[Tensor, " item"], threshold: float) -> Ranking:
+    """Keep the largest values until they hold `threshold` of the total; equal values stay together.
+
+    Raises:
+        ConfigError: the threshold is outside [0, 1].
+    """
+    check_threshold(threshold)
     if not len(values):
         return Ranking(cumulative=values, kept=values.bool(), n_near_cut=0)
     ordered, order = values.double().sort(descending=True, stable=True)

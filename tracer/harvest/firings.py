@@ -18,18 +18,20 @@ class Firings:
     """`firings` has a row per active feature and position, `tokens` one per token; both refer to a place in
     `prompt_ids`.
 
-    Positions below `n_ignored` hold special tokens: nothing fires there, but they can be the token before.
+    Positions of a prompt below its `n_ignored` hold special tokens: nothing fires there, but they can be the token
+    before.
     """
 
     prompt_ids: tuple[str, ...]
     firings: pl.DataFrame
     tokens: pl.DataFrame
-    n_ignored: int
+    n_ignored: tuple[int, ...]
 
     @property
     def eligible(self) -> pl.DataFrame:
         """Tokens at positions where a feature could fire."""
-        return self.tokens.filter(pl.col("pos") >= self.n_ignored)
+        first = pl.Series(self.n_ignored, dtype=pl.Int64)
+        return self.tokens.filter(pl.col("pos") >= first.gather(self.tokens["prompt_idx"]))
 
 
 def firing_frame(prompt_idx: int, active: Sequence[Activations]) -> pl.DataFrame:
@@ -66,7 +68,10 @@ def token_frame(prompt_idx: int, token_ids: Sequence[int], tokens: Sequence[str]
 
 
 def collect(
-    prompt_ids: Sequence[str], firings: Sequence[pl.DataFrame], tokens: Sequence[pl.DataFrame], n_ignored: int
+    prompt_ids: Sequence[str],
+    firings: Sequence[pl.DataFrame],
+    tokens: Sequence[pl.DataFrame],
+    n_ignored: Sequence[int],
 ) -> Firings:
     """Join the frames of several prompts."""
     token_schema = {"prompt_idx": pl.Int64, "pos": pl.Int64, "token_id": pl.Int64, "token": pl.String}
@@ -74,5 +79,5 @@ def collect(
         prompt_ids=tuple(prompt_ids),
         firings=pl.concat([pl.DataFrame(schema=FIRING_SCHEMA), *firings]),
         tokens=pl.concat([pl.DataFrame(schema=token_schema), *tokens]),
-        n_ignored=n_ignored,
+        n_ignored=tuple(n_ignored),
     )

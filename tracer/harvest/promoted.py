@@ -14,8 +14,26 @@ N_CHUNK = 256
 
 
 def write_directions(model: ReplacementModel, features: Sequence[tuple[int, int]]) -> Float[Tensor, "feature d_model"]:
-    """Decoder vectors of (layer, feature) pairs, summed over the layers that each writes."""
-    return torch.stack([model.transcoders.layers[layer].W_dec[feature].sum(0) for layer, feature in features])
+    """What (layer, feature) pairs add to the stream, summed over the layers that each writes.
+
+    Where a norm stands between the write point and the stream its weight is applied, at a scale of one.
+    """
+    return torch.stack([
+        (_write_vectors(model, layer, feature) * _post_weights(model, layer)).sum(0) for layer, feature in features
+    ])
+
+
+def _write_vectors(model: ReplacementModel, layer: int, feature: int) -> Float[Tensor, "written d_model"]:
+    transcoder = model.transcoders.layers[layer]
+    return transcoder.write_vectors(torch.tensor([feature], device=model.device))[0]
+
+
+def _post_weights(model: ReplacementModel, layer: int) -> Float[Tensor, "written d_model"]:
+    ones = torch.ones_like(model.weights.final_norm.weight)
+    if model.transcoders.write_point == "residual" or not model.facts.post_norms:
+        return ones[None]
+    written = model.weights.layers[layer : layer + model.transcoders.layers[layer].n_written]
+    return torch.stack([ones if found.mlp_post_weight is None else found.mlp_post_weight for found in written])
 
 
 def promoted_logits(
@@ -46,7 +64,7 @@ def promoted_tokens(
             records.append({
                 "layer": layer,
                 "feature": feature,
-                "decoder_norm": float(model.transcoders.layers[layer].W_dec[feature].norm()),
+                "decoder_norm": float(_write_vectors(model, layer, feature).norm()),
                 "top_tokens": [token_text(model.tokenizer, int(idx)) for idx in top.indices[place]],
                 "top_token_logits": top.values[place].tolist(),
                 "bottom_tokens": [token_text(model.tokenizer, int(idx)) for idx in bottom.indices[place]],

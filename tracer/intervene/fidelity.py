@@ -39,12 +39,12 @@ def _loss(logits: Tensor, token_ids: Tensor) -> float:
 
 
 def _ablated_logits(model: ReplacementModel, token_ids: Tensor) -> Tensor:
-    n_ignored = model.facts.architecture.n_ignored_positions
+    n_ignored = model.facts.n_ignored_positions(token_ids.tolist())
 
     def ablate(output: Tensor, hook: Any) -> Tensor:
         return torch.cat([output[:, :n_ignored], torch.zeros_like(output[:, n_ignored:])], dim=1)
 
-    hooks: list[Hook] = [(f"blocks.{layer}.mlp.hook_out", ablate) for layer in range(model.n_layers)]
+    hooks: list[Hook] = [(model.hook_names.write(layer), ablate) for layer in range(model.n_layers)]
     with model.hooks(hooks) as bridge:
         return bridge(token_ids[None])[0]
 
@@ -52,19 +52,21 @@ def _ablated_logits(model: ReplacementModel, token_ids: Tensor) -> Tensor:
 @torch.no_grad()
 def measure_fidelity(model: ReplacementModel, rows: Sequence[Int[Tensor, " _"]]) -> Fidelity:
     """Measure on rows of token ids of any length, special token in front; cross-entropies are means over rows."""
-    n_ignored = model.facts.architecture.n_ignored_positions
     outputs: list[Tensor] = []
     residuals: list[Tensor] = []
     fired = [torch.zeros(n_features, dtype=torch.long) for n_features in model.transcoders.n_features]
     losses: list[tuple[float, float, float]] = []
     for token_ids in rows:
+        n_ignored = model.facts.n_ignored_positions(token_ids.tolist())
         forward = model.forward(token_ids)
-        dense = [layer.encode(read) for layer, read in zip(model.transcoders.layers, forward.reads, strict=True)]
-        decoded = torch.stack([model.transcoders.decode(dense, layer) for layer in range(model.n_layers)])
+        active = model.active_features(forward)
+        decoded = torch.stack([
+            model.transcoders.reconstruction(active, forward.reads, layer) for layer in range(model.n_layers)
+        ])
         outputs.append(forward.mlp_outputs[:, n_ignored:])
         residuals.append((forward.mlp_outputs - decoded)[:, n_ignored:])
-        for layer, activations in enumerate(dense):
-            fired[layer] += (activations[n_ignored:] != 0).sum(0).cpu()
+        for layer, activations in enumerate(active):
+            fired[layer] += torch.bincount(activations.feature.cpu(), minlength=len(fired[layer]))
         losses.append((
             _loss(forward.logits, token_ids),
             _loss(model.replaced_logits(token_ids), token_ids),

@@ -2,12 +2,14 @@
 
 What an edit adds to an MLP output is the difference of decoded features, so the reconstruction error stays; a
 cross-layer feature's difference is added at every layer it writes. Three settings: *direct effects only* (attention
-patterns, norm scales and MLP outputs stay as in the unedited prompt, so the effect is linear and equals the graph's
-edges); *attention frozen* (patterns stay, everything else follows; the default); *free*.
+patterns, norm scales and MLP outputs stay as in the unedited prompt but for what a skip connection makes of the
+change, so the effect is linear and equals the graph's edges); *attention frozen* (patterns stay, everything else
+follows; the default); *free*. In a mixture of experts a token's experts stay the same in all three.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tracer.intervene.edits import Edit, check_edits
-from tracer.model.forward import READ_HOOKS, Forward
+from tracer.model.experts import frozen_experts
+from tracer.model.forward import Forward
 from tracer.model.replacement import Hook, Prompt, ReplacementModel
 from tracer.model.tokenizer import token_text
 
@@ -45,34 +48,39 @@ class _EditedRun:
     ) -> None:
         self.model, self.original, self.direct, self.before = model, original, direct, before
         self.edits: dict[int, dict[tuple[int, int], Edit]] = defaultdict(dict)
-        n_ignored = model.facts.architecture.n_ignored_positions
+        n_ignored = model.facts.n_ignored_positions(original.token_ids.tolist())
         for edit in edits:
             for pos in edit.positions(original.n_pos, n_ignored):
                 self.edits[edit.layer][pos, edit.feature] = edit
         self.differences: list[Tensor] = [torch.zeros_like(output) for output in original.mlp_outputs]
         self.activations: list[Tensor] = []
+        self.skip_change: Tensor | float = 0.0
 
     def read(self, value: Tensor, hook: Any) -> None:
         """At a layer's read point: measure activations, note what its edits will write."""
         layer = len(self.activations)
         transcoder = self.model.transcoders.layers[layer]
         pre = transcoder.pre_activations(value[0])
-        measured = transcoder.activate(pre)
+        measured = transcoder.nonlinearity.apply(pre)
         shown = pre.clone() if self.before else measured
         unedited = transcoder.encode(self.original.reads[layer])
+        self.skip_change = transcoder.skip(value[0] - self.original.reads[layer])
         for (pos, feature), edit in self.edits[layer].items():
             wanted = edit.wanted(float(unedited[pos, feature]))
             present = (unedited if self.direct else measured)[pos, feature]
-            for offset, vector in enumerate(transcoder.W_dec[feature]):
+            vectors = transcoder.write_vectors(torch.tensor([feature], device=value.device))[0]
+            for offset, vector in enumerate(vectors):
                 self.differences[layer + offset][pos] += (wanted - present) * vector
             shown[pos, feature] = wanted
         self.activations.append(shown)
 
     def write(self, output: Tensor, hook: Any) -> Tensor:
-        """At a layer's MLP output: add the differences (in direct mode to the unedited output)."""
+        """At a layer's MLP output: add the differences, in direct mode to the unedited output and what the skip
+        connection makes of the changed stream.
+        """
         layer = len(self.activations) - 1
-        base = self.original.mlp_outputs[layer][None] if self.direct else output
-        return base + self.differences[layer]
+        base = self.original.mlp_outputs[layer] + self.skip_change if self.direct else output
+        return (base + self.differences[layer]).reshape(output.shape)
 
     def hooks(self, freeze_attention: bool) -> list[Hook]:
         """All hooks of this run."""
@@ -80,18 +88,15 @@ class _EditedRun:
         def put(value: Tensor) -> Any:
             return lambda measured, hook: value.reshape(measured.shape)
 
-        original = self.original
-        hooks: list[Hook] = []
+        hooks: list[Hook] = [
+            (name, put(value))
+            for name, value in self.original.frozen().items()
+            if self.direct or (freeze_attention and name.endswith("hook_pattern"))
+        ]
         for layer in range(self.model.n_layers):
-            block = f"blocks.{layer}"
-            if freeze_attention or self.direct:
-                hooks.append((f"{block}.attn.hook_pattern", put(original.patterns[layer])))
-            if self.direct:
-                hooks.append((f"{block}.ln1.hook_scale", put(original.attention_scales[layer])))
-                hooks.append((f"{block}.ln2.hook_scale", put(original.mlp_scales[layer])))
-            hooks.append((f"{block}.{READ_HOOKS[self.model.transcoders.read_point]}", self.read))
-            hooks.append((f"{block}.mlp.hook_out", self.write))
-        return [*hooks, ("ln_final.hook_scale", put(original.final_scale))] if self.direct else hooks
+            hooks.append((self.model.hook_names.read(layer), self.read))
+            hooks.append((self.model.hook_names.write(layer), self.write))
+        return hooks
 
 
 @torch.no_grad()
@@ -120,11 +125,14 @@ def intervene(
     Raises:
         ConfigError: an edit names no feature or position, or not exactly one of value and scale.
         DataError: the prompt cannot be used.
+        ModelError: the model's choice of experts cannot be held fixed.
     """
     check_edits(edits, model.transcoders)
     token_ids = model.tokenize(prompt)
     run = _EditedRun(model, unedited or model.forward(token_ids), edits, direct_effects, before_nonlinearity)
-    with model.hooks(run.hooks(freeze_attention)) as bridge:
+    # Direct effects leave MLPs as they are, experts and all.
+    experts = nullcontext() if direct_effects else frozen_experts(model, token_ids)
+    with experts, model.hooks(run.hooks(freeze_attention)) as bridge:
         logits = bridge(token_ids[None])[0]
     return Intervention(logits=logits, activations=tuple(run.activations))
 

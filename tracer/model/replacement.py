@@ -1,7 +1,8 @@
 """The replacement model: a language model whose MLP outputs are written as transcoder features plus an error."""
 
+import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
@@ -17,7 +18,9 @@ from tracer.errors import ModelError
 from tracer.model.architectures import CheckpointFacts, checkpoint_facts
 from tracer.model.checks import check_transcoders
 from tracer.model.device import resolve_device
-from tracer.model.forward import READ_HOOKS, Forward, forward_from_cache, hook_names
+from tracer.model.forward import Capture, Forward, Hook, padded
+from tracer.model.head_weights import head_weights
+from tracer.model.hook_names import HookNames
 from tracer.model.readers import circuit_tracer
 from tracer.model.references import resolve
 from tracer.model.tokenizer import load_tokenizer
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedTokenizerBase
 
-Hook = tuple[str, Callable[..., Any]]
+logger = logging.getLogger(__name__)
+
+N_CHECKED_TOKENS = 8
+MAX_BRIDGE_DIFFERENCE = 1e-3
+"""Largest difference of the bridge's logits from transformers', as a share of the largest logit."""
 Prompt = str | Sequence[int] | Int[Tensor, "*one pos"]
 """A prompt as text, as token ids, or as a tensor of them, a batch of one in front or none."""
 
@@ -60,8 +67,12 @@ class ReplacementModel:
         self.transcoders = transcoders
         self.facts = facts
         self.special_token_rule: SpecialTokenRule = special_token_rule(tokenizer)
+        self.hook_names = HookNames(facts=facts, read_point=transcoders.read_point, write_point=transcoders.write_point)
         self._hook_points = dict(bridge.hook_dict)
         self._levels = count(1)
+        # A hook that is missing is found here rather than at the first prompt.
+        with self.hooks(Capture(self.hook_names, list(self._hook_points)).hooks()):
+            pass
 
     @classmethod
     def from_pretrained(
@@ -70,6 +81,7 @@ class ReplacementModel:
         transcoders: str | Path,
         *,
         device: str | torch.device | None = None,
+        lazy_decoder: bool | None = None,
         trust_remote_code: bool = False,
     ) -> "ReplacementModel":
         """Load a Hugging Face checkpoint and a circuit-tracer transcoder folder.
@@ -78,10 +90,12 @@ class ReplacementModel:
             checkpoint: local folder, `package:NAME/path` or hub name `org/repo[@revision]`.
             transcoders: the same for the transcoder set.
             device: where both are put; CUDA if present when not given.
+            lazy_decoder: leave decoders on disk and read the rows of active features when they are needed; when not
+                given, for sets whose decoders are large.
             trust_remote_code: whether the checkpoint may run code of its own.
 
         Raises:
-            ModelError: one of them is absent or damaged, they do not fit, or the architecture is not supported.
+            ModelError: one of them is absent or damaged, or they do not fit.
         """
         checkpoint, transcoders = str(checkpoint), str(transcoders)
         found_device = resolve_device(device)
@@ -90,11 +104,13 @@ class ReplacementModel:
         check_transcoders(checkpoint, transcoders)
         tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
         transcoder_set = circuit_tracer.read(
-            resolve(transcoders),
-            n_layers=facts.n_layers,
-            centred_norm=facts.architecture.centred_norm,
-            device=found_device,
+            resolve(transcoders), facts, device=found_device, lazy_decoder=lazy_decoder
         )
+        if not facts.explicit:
+            logger.warning(
+                "%s: its architecture is not in the table of tracer.model.architectures, so its graphs come from the "
+                "autograd oracle, which is slow", checkpoint,
+            )  # fmt: skip
         bridge = _boot(folder, tokenizer, found_device, trust_remote_code)
         return cls(bridge, tokenizer, transcoder_set, facts)
 
@@ -103,10 +119,21 @@ class ReplacementModel:
         """Layers of the model."""
         return self.facts.n_layers
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model and the transcoders are."""
+        return self.transcoders.layers[0].W_enc.device
+
     @cached_property
     def weights(self) -> FrozenWeights:
-        """Weights of the frozen linear map."""
-        return frozen_weights(self.bridge, centred=self.facts.architecture.centred_norm)
+        """Weights of the frozen linear map; without layers where the architecture is not in the table."""
+        architecture = self.facts.architecture
+        if architecture is None:
+            return head_weights(self.bridge)
+        return frozen_weights(
+            self.bridge, centred=architecture.centred_norm, norm_offset=architecture.norm_offset,
+            post_norms=architecture.post_norms,
+        )  # fmt: skip
 
     def tokenize(self, prompt: Prompt) -> Int[Tensor, " token"]:
         """Token ids with a special token in front (put there when absent).
@@ -118,14 +145,24 @@ class ReplacementModel:
         ids = tokenize(
             given, self.tokenizer, self.special_token_rule, max_tokens=self.facts.n_ctx, truncate="no", where="prompt"
         )
-        return torch.tensor(ids, device=self.weights.W_U.device)
+        return torch.tensor(ids, device=self.device)
 
     @contextmanager
     def hooks(self, hooks: Iterable[Hook]) -> Iterator["TransformerBridge"]:
-        """The bridge with `hooks` on it, which are gone afterwards, however the block ends."""
+        """The bridge with `hooks` on it, which are gone afterwards, however the block ends.
+
+        Raises:
+            ModelError: the bridge lacks a hook.
+        """
         # The bridge's own `hooks()` looks every name up among all aliases anew, which costs more than a small model's
         # forward pass.
-        borrowed = [(self._hook_points[name], hook) for name, hook in hooks]
+        try:
+            borrowed = [(self._hook_points[name], hook) for name, hook in hooks]
+        except KeyError as error:
+            raise ModelError(
+                "model", found=f"no hook {error.args[0]}", expected="a bridge that offers it",
+                to_do="Use transcoders that read and write elsewhere, or another model.",
+            ) from error  # fmt: skip
         level = next(self._levels)
         try:
             for point, hook in borrowed:
@@ -138,23 +175,25 @@ class ReplacementModel:
             for point, _ in borrowed:
                 point.remove_hooks("fwd", level=level)
 
-    @torch.no_grad()
     def forward(self, token_ids: Int[Tensor, " pos"]) -> Forward:
         """Run the plain model once and capture what attribution freezes."""
-        cache: dict[str, Tensor] = {}
+        return self.forward_batch([token_ids])[0]
 
-        def keep(value: Tensor, hook: Any) -> None:
-            cache[hook.name] = value.detach()
-
-        names = hook_names(self.n_layers, self.transcoders.read_point)
-        with self.hooks((name, keep) for name in names) as bridge:
-            logits = bridge(token_ids[None])[0]
-        return forward_from_cache(token_ids, logits, cache, self.n_layers, self.transcoders.read_point)
+    @torch.no_grad()
+    def forward_batch(self, prompts: Sequence[Int[Tensor, " _"]]) -> list[Forward]:
+        """The same for several prompts, of equal or different lengths, in one pass of the model."""
+        capture = Capture(self.hook_names, list(self._hook_points))
+        with self.hooks(capture.hooks()) as bridge:
+            logits = bridge(padded(prompts))
+        return [
+            capture.forward(place, token_ids, logits[place, : len(token_ids)])
+            for place, token_ids in enumerate(prompts)
+        ]
 
     @torch.no_grad()
     def active_features(self, forward: Forward) -> list[Activations]:
         """Active features of every layer; ignored positions (the special token) are left out."""
-        n_ignored = self.facts.architecture.n_ignored_positions
+        n_ignored = self.facts.n_ignored_positions(forward.token_ids.tolist())
         return [
             layer.active(read, n_ignored) for layer, read in zip(self.transcoders.layers, forward.reads, strict=True)
         ]
@@ -169,21 +208,21 @@ class ReplacementModel:
 
         The special token's position keeps its MLP outputs, since transcoders are not trained there.
         """
-        n_ignored = self.facts.architecture.n_ignored_positions
-        activations: list[Tensor] = []
+        n_ignored = self.facts.n_ignored_positions(token_ids.tolist())
+        reads: list[Tensor] = []
+        active: list[Activations] = []
 
         def encode(read: Tensor, hook: Any) -> None:
-            activations.append(self.transcoders.layers[len(activations)].encode(read[0]))
+            active.append(self.transcoders.layers[len(reads)].active(read[0], n_ignored))
+            reads.append(read[0])
 
         def replace(output: Tensor, hook: Any) -> Tensor:
-            written = len(activations) - 1
-            decoded = self.transcoders.decode(activations, written)
+            decoded = self.transcoders.reconstruction(active, reads, len(reads) - 1)
             return torch.cat([output[:, :n_ignored], decoded[None, n_ignored:]], dim=1)
 
         hooks: list[Hook] = []
         for layer in range(self.n_layers):
-            hooks.append((f"blocks.{layer}.{READ_HOOKS[self.transcoders.read_point]}", encode))
-            hooks.append((f"blocks.{layer}.mlp.hook_out", replace))
+            hooks += [(self.hook_names.read(layer), encode), (self.hook_names.write(layer), replace)]
         with self.hooks(hooks) as bridge:
             return bridge(token_ids[None])[0]
 
@@ -193,6 +232,17 @@ def _plain_ids(token_ids: Sequence[int] | Tensor) -> list[int]:
     if isinstance(token_ids, Tensor):
         token_ids = token_ids[0].tolist() if token_ids.dim() == 2 and len(token_ids) == 1 else token_ids.tolist()
     return list(token_ids)
+
+
+def _check_equal(folder: Path, logits: Tensor, expected: Tensor) -> None:
+    """Everything rests on the bridge computing what the checkpoint computes, so one that does not is refused."""
+    difference = float((logits - expected).abs().max() / expected.abs().max())
+    if not difference <= MAX_BRIDGE_DIFFERENCE:
+        raise ModelError(
+            str(folder), found=f"logits of TransformerLens' bridge that differ from transformers' by {difference:.1e}",
+            expected=f"at most {MAX_BRIDGE_DIFFERENCE:.0e} of the largest",
+            to_do="This architecture cannot be used with this version of TransformerLens.",
+        )  # fmt: skip
 
 
 def _boot(
@@ -205,7 +255,7 @@ def _boot(
     from transformers import AutoModelForCausalLM
 
     try:
-        hf_model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+        hf_model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", trust_remote_code=trust_remote_code
         )
         hf_model.to(device=device)
@@ -214,10 +264,15 @@ def _boot(
         raise ModelError(
             str(folder), found=found, expected="loadable weights", to_do="Check the checkpoint folder."
         ) from error
-    bridge = TransformerBridge.boot_transformers(
-        str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=torch.float32
-    )
-    bridge.eval()
+    hf_model.eval()
+    tokens = torch.arange(N_CHECKED_TOKENS, device=device)[None] % hf_model.config.vocab_size
+    with torch.no_grad():
+        expected = hf_model(tokens).logits
+        bridge = TransformerBridge.boot_transformers(
+            str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=torch.float32
+        )
+        bridge.eval()
+        _check_equal(folder, bridge(tokens), expected)
     for parameter in bridge.parameters():
         parameter.requires_grad_(False)
     return bridge

@@ -28,6 +28,10 @@ class NormWeights:
         """Vectors that read the norm's output, as vectors that read its input divided by the frozen scale."""
         return self.centre(vectors * self.weight)
 
+    def push(self, vectors: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """What the norm makes of parts of its input divided by the frozen scale; its bias is left out."""
+        return self.centre(vectors) * self.weight
+
     def centre(self, vectors: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """The same without the weight."""
         return vectors - vectors.mean(-1, keepdim=True) if self.centred else vectors
@@ -35,14 +39,19 @@ class NormWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWeights:
-    """One layer's attention with its norm folded in, and the norm in front of the MLP."""
+    """One layer's attention with its norms folded in, and the norms around the MLP."""
 
     W_V: Float[Tensor, "kv_head d_head d_model"]
     """Reads the stream divided by the scale of the norm in front of attention."""
     W_O: Float[Tensor, "head d_head d_model"]
-    attention_bias: Float[Tensor, " d_model"]
-    """What attention adds at every position whatever the stream: biases of value, output and norm."""
+    """Writes what is added to the stream, to be divided by the scale of a norm behind attention where there is one."""
+    value_bias: Float[Tensor, "head d_head"]
+    """The value at every position whatever the stream: biases of value and norm."""
+    output_bias: Float[Tensor, " d_model"]
+    """What the output bias adds to the stream, to be divided like what `W_O` writes."""
     mlp_norm: NormWeights
+    mlp_post_weight: Float[Tensor, " d_model"] | None
+    """Weight of a norm behind the MLP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +68,9 @@ class FrozenWeights:
         return self.W_U[:, token_ids].T - self.W_U.mean(1)
 
 
-def _norm_weights(norm: torch.nn.Module, centred: bool) -> NormWeights:
-    weight = cast("Tensor", norm.weight).detach()
+def norm_weights(norm: torch.nn.Module, centred: bool, offset: float) -> NormWeights:
+    """A norm's affine part; `offset` is what is added to its stored weight."""
+    weight = cast("Tensor", norm.weight).detach() + offset if offset else cast("Tensor", norm.weight).detach()
     bias = getattr(norm, "bias", None) if centred else None
     return NormWeights(weight=weight, bias=torch.zeros_like(weight) if bias is None else bias.detach(), centred=centred)
 
@@ -70,36 +80,49 @@ def _bias(attention: torch.nn.Module, name: str, like: Tensor) -> Tensor:
     return torch.zeros_like(like) if bias is None else bias.detach()
 
 
-def frozen_weights(bridge: "TransformerBridge", *, centred: bool) -> FrozenWeights:
+def _layer_weights(block: torch.nn.Module, *, centred: bool, norm_offset: float, post_norms: bool) -> LayerWeights:
+    attention = cast("torch.nn.Module", block.attn)
+
+    def norm(name: str) -> NormWeights:
+        return norm_weights(getattr(block, name), centred, norm_offset)
+
+    W_V, W_O = cast("Tensor", attention.W_V).detach(), cast("Tensor", attention.W_O).detach()
+    attention_norm, output_bias = norm("ln1"), _bias(attention, "b_O", W_O[0, 0])
+    value_bias = torch.einsum("kdh,d->kh", W_V, attention_norm.bias) + _bias(attention, "b_V", W_V[:, 0])
+    if post_norms:
+        post_weight = norm("ln1_post").weight
+        W_O, output_bias = W_O * post_weight, output_bias * post_weight
+    return LayerWeights(
+        W_V=attention_norm.pull_back(W_V.transpose(1, 2)).contiguous(),
+        W_O=W_O,
+        value_bias=value_bias.repeat_interleave(W_O.shape[0] // W_V.shape[0], dim=0),
+        output_bias=output_bias,
+        mlp_norm=norm("ln2"),
+        mlp_post_weight=norm("ln2_post").weight if post_norms else None,
+    )
+
+
+def frozen_weights(
+    bridge: "TransformerBridge", *, centred: bool, norm_offset: float = 0.0, post_norms: bool = False
+) -> FrozenWeights:
     """Read the weights off a bridge and fold the norms in.
 
     Args:
         bridge: the booted model, raw weights.
         centred: whether its norms centre (LayerNorm) or not (RMSNorm).
+        norm_offset: what is added to a norm's stored weight (1 in Gemma).
+        post_norms: whether norms stand behind attention and MLP too; they must not centre.
     """
-    layers = []
-    for block in bridge.blocks:
-        W_V, W_O = block.attn.W_V.detach(), block.attn.W_O.detach()
-        norm = _norm_weights(block.ln1, centred)
-        b_V = _bias(block.attn, "b_V", W_V[:, 0])
-        # Rows of an attention pattern sum to one, so a constant value arrives unchanged at every position.
-        constant_value = torch.einsum("kdh,d->kh", W_V, norm.bias) + b_V
-        n_heads_per_kv = W_O.shape[0] // W_V.shape[0]
-        constant_value = constant_value.repeat_interleave(n_heads_per_kv, dim=0)
-        attention_bias = torch.einsum("he,hed->d", constant_value, W_O) + _bias(block.attn, "b_O", W_O[0, 0])
-        layers.append(
-            LayerWeights(
-                W_V=norm.pull_back(W_V.transpose(1, 2)),
-                W_O=W_O,
-                attention_bias=attention_bias,
-                mlp_norm=_norm_weights(block.ln2, centred),
-            )
-        )
+    assert not (centred and post_norms), "a centring norm behind attention is not folded"
+    layers = [
+        _layer_weights(block, centred=centred, norm_offset=norm_offset, post_norms=post_norms)
+        for block in bridge.blocks
+    ]
     W_U = bridge.W_U.detach()
     b_U = getattr(bridge, "b_U", None)
     return FrozenWeights(
         layers=tuple(layers),
-        final_norm=_norm_weights(bridge.ln_final, centred),
+        final_norm=norm_weights(bridge.ln_final, centred, norm_offset),
         W_U=W_U,
         b_U=torch.zeros_like(W_U[0]) if b_U is None else b_U.detach(),
     )

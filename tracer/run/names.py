@@ -16,7 +16,7 @@ def model_names(config: ModelConfig) -> dict[str, str | None]:
         ModelError: one of them is absent or has no readable settings.
     """
     from tracer.model.architectures import read_config
-    from tracer.model.readers.circuit_tracer import read_settings
+    from tracer.model.readers.circuit_tracer_files import read_settings
     from tracer.model.references import resolve
 
     own = read_config(resolve(config.checkpoint)).get("_name_or_path")

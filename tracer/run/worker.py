@@ -13,8 +13,7 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from tracer.attribution.attribute import graph_of
-from tracer.attribution.prepared import Prepared, prepare
+from tracer.attribution.prepared import Prepared
 from tracer.config import RunConfig
 from tracer.corpus.prompts import Prompt
 from tracer.harvest import counts, examples
@@ -24,7 +23,9 @@ from tracer.model.device import resolve_device
 from tracer.model.references import content_hash, resolve
 from tracer.model.replacement import ReplacementModel
 from tracer.model.tokenizer import token_separator, token_text
-from tracer.run.backlog import ATTEMPTS_PER_SESSION
+from tracer.run.attending import attention_frames, check_attention
+from tracer.run.attributing import Attributed, NotAttributed, attribute_prompts
+from tracer.run.backlog import ATTEMPTS_PER_SESSION, SPOILT_ATTEMPTS
 from tracer.run.ledger import ShardError
 from tracer.run.work import SPOILS_THE_PROCESS, SpoilingPromptError
 from tracer.tables import rows
@@ -38,7 +39,9 @@ class _ShardRows:
     records: dict[str, list[dict[str, Any]]] = field(
         default_factory=lambda: {name: [] for name in ("prompts", "graphs", "logits", "failures")}
     )
-    frames: dict[str, list[pl.DataFrame]] = field(default_factory=lambda: {"nodes": [], "edges": []})
+    frames: dict[str, list[pl.DataFrame]] = field(
+        default_factory=lambda: {name: [] for name in ("nodes", "edges", "head_loadings", "qk_edges")}
+    )
     firings: list[pl.DataFrame] = field(default_factory=list)
     tokens: list[pl.DataFrame] = field(default_factory=list)
     traced_ids: list[str] = field(default_factory=list)
@@ -57,6 +60,7 @@ class TraceWorker:
             device=resolve_device(settings.device),
             trust_remote_code=settings.trust_remote_code,
         )
+        check_attention(self.model, config.attribution)
         self.device = str(self.model.weights.W_U.device)
         self.separator = token_separator(self.model.tokenizer)
 
@@ -81,6 +85,7 @@ class TraceWorker:
         shard = _ShardRows()
         errors = {error.prompt_id: error for error in skipped}
         volatile = {"device": self.device, "host": socket.gethostname(), "attempt": attempt}
+        wanted = []
         for prompt in prompts:
             shard.records["prompts"].append(self._prompt_record(prompt, shard_id))
             if known := errors.get(prompt.prompt_id):
@@ -88,12 +93,12 @@ class TraceWorker:
                     _failure(prompt, shard_id, known.error_class, known.message, known.attempt)
                 )
                 continue
-            try:
-                self._trace_prompt(prompt, shard, volatile)
-            except Exception as error:  # one bad prompt of many must become a row, whatever went wrong
-                if type(error).__name__ in SPOILS_THE_PROCESS:
-                    raise SpoilingPromptError(prompt.prompt_id) from error
-                shard.records["failures"].append(_failure(prompt, shard_id, type(error).__name__, str(error), attempt))
+            wanted.append(prompt)
+        for outcome in attribute_prompts(self.model, self.config, wanted, self._prompts_per_pass(attempt)):
+            error = outcome.error if isinstance(outcome, NotAttributed) else self._add_rows(outcome, shard, volatile)
+            if error is not None:
+                failure = _failure(outcome.prompt, shard_id, type(error).__name__, str(error), attempt)
+                shard.records["failures"].append(failure)
         return self._tables(shard)
 
     @torch.no_grad()
@@ -101,47 +106,45 @@ class TraceWorker:
         """Rows of `feature_logits` for (layer, feature) pairs: what each promotes and suppresses most."""
         return rows.from_records(TABLES["feature_logits"], promoted_tokens(self.model, features, n_tokens))
 
-    def _trace_prompt(self, prompt: Prompt, shard: _ShardRows, volatile: dict[str, Any]) -> None:
-        attribution, pruning = self.config.attribution, self.config.pruning
+    def _prompts_per_pass(self, attempt: int) -> int:
+        """One where a shard is tried again, so that a prompt that does not fit can be told from its neighbours."""
+        can_try_again = self.config.runner.max_attempts > SPOILT_ATTEMPTS
+        is_first = attempt % ATTEMPTS_PER_SESSION == 0
+        return self.config.attribution.prompts_per_pass if is_first and can_try_again else 1
+
+    def _add_rows(self, outcome: Attributed, shard: _ShardRows, volatile: dict[str, Any]) -> Exception | None:
+        """Rows of one graph; gives the error if there is one, and then adds nothing."""
+        prompt, prepared, graph, pruning = outcome.prompt, outcome.prepared, outcome.graph, self.config.pruning
         started = time.perf_counter()
-        prepared = prepare(
-            self.model,
-            torch.tensor(prompt.token_ids, device=self.model.weights.W_U.device),
-            given_targets=prompt.targets,
-            max_n_logits=attribution.max_n_logits,
-            desired_logit_prob=attribution.desired_logit_prob,
-        )
-        graph = graph_of(
-            self.model,
-            prepared,
-            text=prompt.text,
-            coverage=attribution.coverage,
-            batch_size=attribution.batch_size,
-            max_feature_nodes=attribution.max_feature_nodes,
-            memory_budget_bytes=attribution.memory_budget_bytes,
-        )
-        pruned = graph.prune(pruning.node_threshold, pruning.edge_threshold)
-        graph_id = rows.make_graph_id(prompt.prompt_id, self._target_set(prompt))
-        record = rows.graph_record(graph, pruned, graph_id=graph_id, prompt_id=prompt.prompt_id)
-        nodes, edges = rows.node_frame(pruned, graph_id), rows.edge_frame(pruned, graph_id)
-        record |= volatile | {"seconds": time.perf_counter() - started}
-        prompt_idx = len(shard.traced_ids)
-        firings = firing_frame(prompt_idx, prepared.active)
-        tokens = token_frame(prompt_idx, prompt.token_ids, graph.tokens)
-        logits = rows.logit_records(graph, graph_id)
-        answers = _answer_columns(prompt, prepared)
-        # Nothing is added before everything worked, so that a prompt is wholly there or wholly absent.
-        shard.records["prompts"][-1] |= answers
+        try:
+            pruned = graph.prune(pruning.node_threshold, pruning.edge_threshold)
+            graph_id = rows.make_graph_id(prompt.prompt_id, self._target_set(prompt))
+            record = rows.graph_record(graph, pruned, graph_id=graph_id, prompt_id=prompt.prompt_id)
+            frames = {"nodes": rows.node_frame(pruned, graph_id), "edges": rows.edge_frame(pruned, graph_id)}
+            frames |= attention_frames(self.model, prepared, pruned, graph_id, self.config.attribution)
+            prompt_idx = len(shard.traced_ids)
+            firings = firing_frame(prompt_idx, prepared.active)
+            tokens = token_frame(prompt_idx, prompt.token_ids, graph.tokens)
+            logits = rows.logit_records(graph, graph_id)
+            answers = _answer_columns(prompt, prepared)
+        except Exception as error:  # one bad prompt of many must become a row, whatever went wrong
+            if type(error).__name__ in SPOILS_THE_PROCESS:
+                raise SpoilingPromptError(prompt.prompt_id) from error
+            return error
+        record |= volatile | {"seconds": outcome.seconds + time.perf_counter() - started}
+        own = next(row for row in reversed(shard.records["prompts"]) if row["prompt_id"] == prompt.prompt_id)
+        own |= answers
         shard.records["graphs"].append(record)
         shard.records["logits"] += logits
-        shard.frames["nodes"].append(nodes)
-        shard.frames["edges"].append(edges)
+        for name, frame in frames.items():
+            shard.frames[name].append(frame)
         shard.firings.append(firings)
         shard.tokens.append(tokens)
         shard.traced_ids.append(prompt.prompt_id)
+        return None
 
     def _tables(self, shard: _ShardRows) -> dict[str, pa.Table]:
-        n_ignored = self.model.facts.architecture.n_ignored_positions
+        n_ignored = [self.model.facts.n_ignored_positions(frame["token_id"].to_list()) for frame in shard.tokens]
         data = collect(shard.traced_ids, shard.firings, shard.tokens, n_ignored)
         n_context = self.config.aggregate.n_context_tokens
         frames = {

@@ -6,6 +6,7 @@ import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from tracer.model.demo.dictionary import Dictionary
+from tracer.model.nonlinearity import JumpReLU
 from tracer.model.readers import circuit_tracer
 from tracer.model.transcoders import LayerTranscoder, TranscoderSet
 
@@ -33,14 +34,15 @@ def to_transcoder_set(dictionary: Dictionary) -> TranscoderSet:
             LayerTranscoder(
                 W_enc=W_enc,
                 b_enc=dictionary.b_enc[layer] - W_enc @ dictionary.input_mean[layer, 0],
-                threshold=dictionary.threshold[layer].expand(len(W_enc)),
+                nonlinearity=JumpReLU(dictionary.threshold[layer].expand(len(W_enc))),
                 W_dec=decoder * dictionary.output_scale[written, 0],
                 b_dec=dictionary.b_dec[layer, 0] * dictionary.output_scale[layer, 0] + dictionary.output_mean[layer, 0],
             )
         )
     return TranscoderSet(
-        layers=tuple(layers), read_point="mlp_in", cross_layer=dictionary.cross_layer, model_name=MODEL_NAME
-    )
+        layers=tuple(layers), read_point="mlp_in", write_point="mlp_out", cross_layer=dictionary.cross_layer,
+        model_name=MODEL_NAME,
+    )  # fmt: skip
 
 
 def write_dictionary(dictionary: Dictionary, folder: Path) -> None:

@@ -1,0 +1,208 @@
+"""What attribution costs, from shapes alone: memory of a process that holds a model, time of a prompt.
+
+Arithmetic is counted by formula and divided by the rate at which the machine multiplies matrices; what is no large
+product (calls from Python, sorting and writing edges) has measured constants. Both are checked against measurements by
+`tests/benchmarks/estimate.py`, which also shows how the constants were found.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+FLOAT_BYTES = 4
+"""All arithmetic is float32."""
+MB = 10**6
+LIBRARIES_BYTES = 580 * MB
+"""Resident memory of a process with everything imported and nothing loaded."""
+CUDA_LIBRARIES_BYTES, CUDA_CONTEXT_BYTES = 1_500 * MB, 600 * MB
+"""What CUDA adds to that, and what a process takes of a GPU before its first tensor: usual figures, not measured."""
+N_FORWARD_COPIES = 2
+"""Captured tensors of a forward pass are held once by the hooks and once stacked."""
+N_PASS_COPIES = 6
+"""Tensors of the size of a pass's read vectors that are alive at once."""
+MAX_PASS_BYTES = {"cpu": 32 * 1024**2, "cuda": 1024**3}
+ENTRY_BYTES = 5
+"""An entry of a row that is held, with what becomes of it: edges between kept nodes, their shares while pruning."""
+
+ROWS_RATE_SHARE = 0.95
+"""How much of a plain matrix product's rate the sweeps for rows reach, by their counted arithmetic."""
+WEIGHT_BYTES_PER_S = {"cpu": 5e9, "cuda": 1e12}
+"""How fast weights are read: what a short prompt's forward pass waits for. That of CUDA is a usual figure."""
+LAYER_S, STEP_S, NODE_S, PROMPT_S = 2.3e-3, 1.4e-3, 24e-6, 3e-3
+"""Python's share: a layer of the forward pass, a layer of a sweep, a feature of the tables, and what is left."""
+ENTRY_S = 10e-9
+"""An entry of a row: its absolute value, its share of influence, perhaps an edge."""
+ROWS_SHARES = {0.9: 0.32, 0.95: 0.42, 0.99: 0.58, 0.999: 0.72, 1.0: 1.0}
+"""Share of the features whose rows are computed at a coverage; from `tests/benchmarks/bound.py`, mean of its models."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A model and its transcoders, as their headers tell."""
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_vocab: int
+    n_parameters: int
+    n_multiplied: int
+    """Parameters that a token is multiplied with: all but embeddings that are looked up only."""
+    n_features: int
+    """Features of all layers."""
+    n_decoder_floats: int
+    cross_layer: bool
+    n_skips: int
+    """Layers with a skip connection."""
+    lazy_decoder: bool
+    model_is_mapped: bool
+    """Whether the model's files hold float32, so that on a CPU they are used in place, shared between processes."""
+    transcoders_are_mapped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is asked of it."""
+
+    n_tokens: int
+    """Length of a prompt, the special token included."""
+    n_together: int
+    """Prompts of a pass."""
+    n_active: float
+    """Active features per layer and position."""
+    coverage: float
+    max_feature_nodes: int | None
+    memory_budget_bytes: int
+
+    def n_feature_nodes(self, shape: Shape) -> float:
+        """Features of a graph; none fires on the special token."""
+        return self.n_active * shape.n_layers * (self.n_tokens - 1)
+
+    def share_of_rows(self, shape: Shape) -> float:
+        """Share of the features whose rows are computed."""
+        share = rows_share(self.coverage)
+        if self.max_feature_nodes is None:
+            return share
+        return min(share, self.max_feature_nodes / max(1.0, self.n_feature_nodes(shape)))
+
+    def n_lower(self, shape: Shape) -> int:
+        """Layers whose sources are pushed up instead of pulling rows down through them: only where all are wanted."""
+        if self.share_of_rows(shape) < 1.0 or self.coverage < 1.0:
+            return 0
+        n_lower = shape.n_layers // 2
+        return n_lower if self.pushed_bytes(shape, n_lower) <= self.memory_budget_bytes / 8 else 0
+
+    def pushed_bytes(self, shape: Shape, n_lower: int) -> float:
+        """What that holds."""
+        n_features = self.n_feature_nodes(shape) * n_lower / shape.n_layers
+        n_sources = n_features + (n_lower + 1) * self.n_tokens
+        return self.n_together * FLOAT_BYTES * n_sources * (self.n_tokens * shape.d_model + 2 * n_features)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One line of an account: bytes of memory, or seconds per prompt."""
+
+    name: str
+    amount: float
+    is_shared: bool = False
+    """Of memory: held once for all processes of a machine."""
+
+
+def rows_share(coverage: float) -> float:
+    """Share of the rows at a coverage, between those measured by straight lines."""
+    known = sorted(ROWS_SHARES.items())
+    if coverage <= known[0][0]:
+        return known[0][1] * coverage / known[0][0]
+    for (low, low_share), (high, high_share) in zip(known, known[1:], strict=False):
+        if coverage <= high:
+            return low_share + (high_share - low_share) * (coverage - low) / (high - low)
+    return 1.0
+
+
+def memory(shape: Shape, work: Work, device: str) -> tuple[list[Item], list[Item]]:
+    """Peak memory of a process, by what takes it: of the host, and of the GPU where it works on one."""
+    on_gpu = device != "cpu"
+    loaded, prompt = _loaded(shape, mapped=not on_gpu), _of_prompts(shape, work, device)
+    libraries = [Item(name="Python and libraries", amount=LIBRARIES_BYTES)]
+    rows = _rows_bytes(shape, work)
+    edges = Item(name="rows, and edges between kept nodes", amount=rows)
+    if not on_gpu:
+        return [*libraries, *loaded, *prompt, edges], []
+    host = [*libraries, Item(name="CUDA libraries", amount=CUDA_LIBRARIES_BYTES), edges]
+    return host, [Item(name="CUDA context", amount=CUDA_CONTEXT_BYTES), *loaded, *prompt]
+
+
+def _loaded(shape: Shape, *, mapped: bool) -> list[Item]:
+    n_folded = shape.n_layers * (shape.n_heads + shape.n_kv_heads) * shape.d_head * shape.d_model
+    decoders = 0 if shape.lazy_decoder else shape.n_decoder_floats
+    encoders = (shape.n_features + shape.n_skips * shape.d_model) * shape.d_model
+    model_is_mapped, set_is_mapped = mapped and shape.model_is_mapped, mapped and shape.transcoders_are_mapped
+    return [
+        Item(name="model", amount=FLOAT_BYTES * shape.n_parameters, is_shared=model_is_mapped),
+        Item(name="attention with its norms folded in", amount=FLOAT_BYTES * n_folded),
+        Item(name="encoders", amount=FLOAT_BYTES * encoders, is_shared=set_is_mapped),
+        Item(name="decoders", amount=FLOAT_BYTES * decoders, is_shared=set_is_mapped),
+    ]
+
+
+def _of_prompts(shape: Shape, work: Work, device: str) -> list[Item]:
+    n_tokens, n_layers, n_nodes = work.n_tokens, shape.n_layers, work.n_feature_nodes(shape)
+    n_captured = n_layers * (shape.n_heads * n_tokens**2 + 3 * n_tokens * shape.d_model) + n_tokens * shape.d_vocab
+    n_written = (n_layers + 1) / 2 if shape.cross_layer else 1
+    n_sources = n_nodes * n_written + 2 * n_layers * n_tokens
+    n_rows = work.n_together * n_nodes / n_layers
+    budget = work.memory_budget_bytes / 2
+    read_vectors = min(
+        MAX_PASS_BYTES[device], budget / N_PASS_COPIES, FLOAT_BYTES * n_rows * n_tokens / 2 * shape.d_model
+    )
+    found = min(budget / N_PASS_COPIES, FLOAT_BYTES * (n_nodes + (n_layers + 1) * n_tokens) * n_rows)
+    pushed = work.pushed_bytes(shape, work.n_lower(shape)) if work.n_lower(shape) else 0.0
+    forward = work.n_together * FLOAT_BYTES * N_FORWARD_COPIES * n_captured
+    return [
+        Item(name="forward pass of the prompts of a pass", amount=forward),
+        Item(name="activations of a layer", amount=FLOAT_BYTES * 3 * n_tokens * shape.n_features / n_layers),
+        Item(name="what sources write", amount=work.n_together * FLOAT_BYTES * n_sources * shape.d_model + pushed),
+        Item(name="read vectors of the rows computed at once", amount=N_PASS_COPIES * read_vectors + found),
+    ]
+
+
+def _rows_bytes(shape: Shape, work: Work) -> float:
+    n_rows = work.share_of_rows(shape) * work.n_feature_nodes(shape)
+    n_sources = (work.n_feature_nodes(shape) + (shape.n_layers + 2) * work.n_tokens) / 2
+    n_entries = min(work.n_together * n_rows * n_sources, work.memory_budget_bytes / 2 / FLOAT_BYTES)
+    return ENTRY_BYTES * n_entries
+
+
+def seconds(shape: Shape, work: Work, rate: float, device: str) -> list[Item]:
+    """Time of a prompt by phase, where matrices are multiplied at `rate` floating-point operations per second."""
+    n_weights = shape.n_multiplied + shape.n_features * shape.d_model
+    forward = 2 * work.n_tokens * n_weights / rate + FLOAT_BYTES * n_weights / WEIGHT_BYTES_PER_S[device]
+    n_steps = shape.n_layers * (shape.n_layers + 3) / 2
+    n_nodes = work.n_feature_nodes(shape)
+    n_entries = work.share_of_rows(shape) * n_nodes * (n_nodes + shape.n_layers * work.n_tokens) / 2
+    rows = row_flops(shape, work) / (ROWS_RATE_SHARE * rate)
+    return [
+        Item(name="forward pass and encoders", amount=forward + LAYER_S * shape.n_layers / work.n_together),
+        Item(name="rows", amount=rows + STEP_S * n_steps),
+        Item(name="influence, pruning and tables", amount=ENTRY_S * n_entries + NODE_S * n_nodes + PROMPT_S),
+    ]
+
+
+def row_flops(shape: Shape, work: Work) -> float:
+    """Floating-point operations of the sweeps for a prompt's rows, features spread evenly over layers and positions.
+
+    Per layer that a vector passes, a row's on its way down or a source's on its way up, and per position that it sees:
+    the products with output and value weights and the mixing by the pattern; then all rows with all sources.
+    """
+    layer = torch.arange(shape.n_layers, dtype=torch.float64)[:, None]
+    n_lower = work.n_lower(shape)
+    n_passed = torch.where(layer < n_lower, n_lower - layer, layer - n_lower)
+    n_seen = torch.arange(1, work.n_tokens, dtype=torch.float64)[None]
+    width, kv_width = shape.n_heads * shape.d_head, shape.n_kv_heads * shape.d_head
+    products = 2 * shape.d_model * (width * (1 + n_passed * n_seen) + kv_width * n_passed * n_seen)
+    mixing = 2 * width * (n_passed + 1) * n_seen**2
+    n_written = layer * (layer + 1) / 2 if shape.cross_layer else layer
+    contractions = 2 * shape.d_model * n_seen * (work.n_active * n_written + 2 * layer)
+    return float((products + mixing + contractions).sum()) * work.n_active * work.share_of_rows(shape)

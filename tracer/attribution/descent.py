@@ -1,0 +1,163 @@
+"""One pass of the explicit engine: the read vectors of some rows on their way from one stage down to the tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tracer.attribution.columns import Block, Span
+from tracer.attribution.frozen_map import pull_skip
+from tracer.attribution.mixing import mixed_values, mixed_values_of_own
+from tracer.attribution.precision import Precision, product
+from tracer.attribution.reads import Reads
+from tracer.attribution.sources import Slots, Sources
+from tracer.model.replacement import ReplacementModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """The rows of one span with their sources, their reads and the edges found so far."""
+
+    span: Span
+    sources: Sources
+    reads: Reads
+    """Reads of these rows only, in the order in which they lie."""
+    found: Float[Tensor, "node_or_none row"]
+    """Edges by node; then what no node accounts for; then what is thrown away."""
+
+    def part(self, columns: Float[Tensor, "column width"], block: Block) -> Float[Tensor, "pos row width"]:
+        """A block's part of a matrix over all columns."""
+        return columns[block.columns].view(block.n_pos, block.n_rows, columns.shape[1])
+
+    def contract(self, columns: Float[Tensor, "column width"], slots: Slots) -> None:
+        """Add the products with the vectors of nodes at each position."""
+        for block in self.span.blocks:
+            vectors = self.part(columns, block).transpose(1, 2)
+            edges = torch.bmm(slots.vectors[block.positions], vectors).flatten(0, 1)
+            nodes = slots.node[block.positions].flatten()
+            self.found[:, : block.n_rows].index_add_(0, nodes, edges)
+
+    def add_ignored(self, layer: int, values: Float[Tensor, "kv key row d_head"]) -> None:
+        """Add the edges from tokens at ignored positions, which a layer's attention reads."""
+        ignored = self.sources.ignored_values(layer)
+        edges = torch.einsum("vkre,jkve->jr", values[:, : self.sources.n_ignored], ignored)
+        self.found.index_add_(0, self.sources.ignored_nodes, edges)
+
+    def distribute(self, values: Float[Tensor, "kv key row d_head"], columns: Float[Tensor, "column kv_d"]) -> None:
+        """Lay what reads values at the other positions out in columns."""
+        seen = values[:, self.sources.n_ignored :].permute(1, 2, 0, 3)
+        for block in self.span.blocks:
+            part = columns[block.columns].view(block.n_pos, block.n_rows, *seen.shape[2:])
+            part.copy_(seen[block.positions, : block.n_rows])
+
+    def add_constant(self, columns: Float[Tensor, "column width"], constant: Float[Tensor, "pos width"]) -> None:
+        """Add what no node accounts for."""
+        for block in self.span.blocks:
+            vectors = self.part(columns, block).transpose(1, 2)
+            self.found[-2, : block.n_rows] += torch.bmm(constant[block.positions, None], vectors).sum((0, 1))
+
+
+class Descent:
+    """Read vectors of the rows of some cohorts, and how they pass the layers."""
+
+    def __init__(self, model: ReplacementModel, cohorts: Sequence[Cohort], stage: int, precision: Precision) -> None:
+        self.model, self.cohorts, self.stage, self.precision = model, cohorts, stage, precision
+        like = cohorts[0].reads.vectors
+        n_columns = sum(cohort.span.n_columns for cohort in cohorts)
+        self.columns: Float[Tensor, "column d_model"] = like.new_zeros(n_columns, like.shape[1])
+
+    def run(self, down_to: int = 0) -> None:
+        """Take the read vectors down; the edges passed are in the cohorts afterwards.
+
+        Args:
+            down_to: the layer in front of whose attention to stop; 0 ends at the tokens, with all edges found.
+        """
+        layer, behind_attention = divmod(self.stage, 2)
+        for cohort in self.cohorts:
+            self._enter(cohort)
+        if behind_attention:
+            self._add_attention_constant(layer)
+            self._attention(layer, first=True)
+        for below in reversed(range(down_to, layer)):
+            for cohort in self.cohorts:
+                cohort.contract(self.columns, cohort.sources.written(below))
+            if not self.model.facts.parallel:
+                self._add_skip(below, self.columns)
+            if not self.cohorts[0].sources.writes_attention_constant(below):
+                self._add_attention_constant(below)
+            self._attention(below)
+        if self.stage == 0:
+            for cohort in self.cohorts:
+                cohort.contract(self.columns, cohort.sources.start())
+
+    def _enter(self, cohort: Cohort) -> None:
+        """Put read vectors where they read; what they read at ignored positions is known at once."""
+        reads, sources = cohort.reads, cohort.sources
+        pos = reads.pos - sources.n_ignored
+        known = pos < 0
+        if bool(known.any()):
+            parts = sources.ignored_streams[self.stage][:, reads.pos[known]] * reads.vectors[known]
+            places = (sources.ignored_nodes[:, None], reads.row[known][None])
+            cohort.found.index_put_(places, parts.sum(-1), accumulate=True)
+        columns = cohort.span.column_of(pos[~known], reads.row[~known])
+        self.columns.index_add_(0, columns, reads.vectors[~known])
+
+    def _add_attention_constant(self, layer: int) -> None:
+        for cohort in self.cohorts:
+            constant = cohort.sources.attention_constant(layer)
+            if constant is not None:
+                cohort.add_constant(self.columns, constant)
+
+    def _attention(self, layer: int, *, first: bool = False) -> None:
+        """Pass read vectors behind a layer's attention on to what it reads.
+
+        `first`: each row still reads only where it entered.
+        """
+        weights = self.model.weights.layers[layer]
+        W_O, W_V = weights.W_O.flatten(0, 1), weights.W_V.flatten(0, 1)
+        is_own = first and all(_reads_once(cohort) for cohort in self.cohorts)
+        entered = torch.cat([cohort.reads.vectors for cohort in self.cohorts]) if is_own else self.columns
+        outputs = product(entered, W_O.T, self.precision)
+        mixed = outputs.new_empty(len(self.columns), len(W_V))
+        start = 0
+        for cohort in self.cohorts:
+            if is_own:
+                own = outputs[start : start + len(cohort.span.rows)]
+                pos = cohort.reads.pos - cohort.sources.n_ignored
+                values = mixed_values_of_own(cohort.span, cohort.sources.mixing(layer), own, pos)
+            else:
+                values = mixed_values(cohort.span, cohort.sources.mixing(layer), outputs)
+            start += len(cohort.span.rows)
+            cohort.add_ignored(layer, values)
+            cohort.distribute(values, mixed)
+        if self.model.facts.parallel:
+            self._add_skip(layer, self.columns)
+        if layer == 0:
+            for cohort in self.cohorts:
+                cohort.contract(self.columns, cohort.sources.start())
+                cohort.contract(mixed, cohort.sources.start_values())
+        elif self.precision == "float32":
+            self.columns.addmm_(mixed, W_V)
+        else:
+            self.columns += product(mixed, W_V, self.precision)
+
+    def _add_skip(self, layer: int, vectors: Float[Tensor, "column d_model"]) -> None:
+        """Pass read vectors behind a layer's MLP on to what its skip connection reads."""
+        if self.model.transcoders.layers[layer].W_skip is None:
+            return
+        for cohort in self.cohorts:
+            first, forward = cohort.sources.n_ignored, cohort.sources.prepared.forward
+            for block in cohort.span.blocks:
+                part = cohort.part(vectors, block)
+                pos = torch.arange(block.first_pos, block.positions.stop, device=part.device) + first
+                passed = pull_skip(self.model, forward, layer, pos[:, None], part)
+                cohort.part(self.columns, block).add_(passed)
+
+
+def _reads_once(cohort: Cohort) -> bool:
+    """Whether each row reads one position, none of them an ignored one."""
+    reads = cohort.reads
+    in_order = len(reads.row) == reads.n_rows and torch.equal(reads.row, torch.arange(reads.n_rows).to(reads.row))
+    return in_order and bool((reads.pos >= cohort.sources.n_ignored).all())

@@ -1,0 +1,175 @@
+"""From prepared prompts to their attribution graphs, several prompts in one pass."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from tracer.attribution.explicit import ExplicitEngine
+from tracer.attribution.kept_rows import KeptRows
+from tracer.attribution.oracle import Oracle
+from tracer.attribution.precision import Precision
+from tracer.attribution.prepared import Prepared
+from tracer.attribution.schedule import NodeRequest, NodeRows, PromptRows, RowsOf, compute_rows
+from tracer.errors import ConfigError
+from tracer.graph.graph import Graph
+from tracer.graph.pruning import rank
+from tracer.model.replacement import ReplacementModel
+from tracer.model.tokenizer import token_text
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MEMORY_BUDGET_BYTES = 2 * 1024**3
+Engine = Literal["explicit", "oracle"]
+
+
+def graph_of(model: ReplacementModel, prepared: Prepared, *, text: str | None = None, **settings: Any) -> Graph:
+    """Attribution graph of one prepared prompt; settings are those of `graphs_of`."""
+    return graphs_of(model, [prepared], texts=[text], **settings)[0]
+
+
+@torch.no_grad()
+def graphs_of(
+    model: ReplacementModel,
+    prompts: Sequence[Prepared],
+    *,
+    texts: Sequence[str | None] | None = None,
+    coverage: float = 1.0,
+    batch_size: int | None = None,
+    max_feature_nodes: int | None = None,
+    memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET_BYTES,
+    node_threshold: float | None = None,
+    precision: Precision = "float32",
+    engine: Engine = "explicit",
+    verbose: bool = False,
+) -> list[Graph]:
+    """Attribution graphs of prepared prompts.
+
+    Args:
+        model: the replacement model.
+        prompts: the prompts, whose rows are computed in common passes.
+        texts: their texts; decoded from the tokens where None.
+        coverage: share of the target weights whose influence is followed; 1.0 computes every row.
+        batch_size: most rows computed at once; chosen from the memory budget when not given.
+        max_feature_nodes: hard cap on feature rows of a prompt, most influential first.
+        memory_budget_bytes: working memory of the engine.
+        node_threshold: where given, only edges between nodes that pruning at this threshold keeps are in the graph, and
+            rows beyond the budget are let go and computed again if needed; else every edge is in it.
+        precision: arithmetic of the large products.
+        engine: `explicit`, or `oracle` (autograd; slow, for checks and for architectures not in the table).
+        verbose: log progress at INFO level.
+
+    Raises:
+        ConfigError: every edge is asked for and they do not fit in the memory budget.
+    """
+    every_row = coverage >= 1.0 and max_feature_nodes is None
+    rows_of = _rows_of(model, prompts, engine, memory_budget_bytes, batch_size, precision, every_row)
+    states = [
+        PromptRows(
+            layout=prepared.layout,
+            target_weights=_target_weights(prepared),
+            coverage=coverage,
+            max_feature_nodes=max_feature_nodes,
+            kept=KeptRows(prepared.layout, memory_budget_bytes // (2 * len(prompts))),
+        )
+        for prepared in prompts
+    ]
+    with torch.set_grad_enabled(engine == "oracle"):
+        compute_rows(states, rows_of, progress=_report if verbose else None)
+        wanted = [_wanted(state, node_threshold) for state in states]
+        _compute_again(states, wanted, rows_of, memory_budget_bytes)
+    return [
+        _assemble(model, prepared, state, mask, text)
+        for prepared, state, mask, text in zip(prompts, states, wanted, texts or [None] * len(prompts), strict=True)
+    ]
+
+
+def _rows_of(
+    model: ReplacementModel, prompts: Sequence[Prepared], engine: Engine, memory_budget_bytes: int,
+    batch_size: int | None, precision: Precision, every_row: bool,
+) -> RowsOf:  # fmt: skip
+    if engine == "explicit":
+        return ExplicitEngine(
+            model,
+            *prompts,
+            memory_budget_bytes=memory_budget_bytes // 2,
+            n_chunk_rows=batch_size,
+            precision=precision,
+            every_row=every_row,
+        ).node_rows
+    oracles = [Oracle(model, prepared) for prepared in prompts]
+
+    def rows_of(requests: Sequence[NodeRequest]) -> Iterator[NodeRows]:
+        for prompt, nodes in requests:
+            rows = oracles[prompt].rows(nodes)
+            yield prompt, nodes, rows.weights.T, rows.bias
+
+    return rows_of
+
+
+def _report(n_done: int, n_features: int) -> None:
+    logger.info("attribution: %d of %d feature rows", n_done, n_features)
+
+
+def _target_weights(prepared: Prepared) -> Tensor:
+    weights = torch.zeros(prepared.layout.n_nodes)
+    weights[prepared.layout.first_target :] = torch.tensor([target.weight for target in prepared.targets.targets])
+    return weights
+
+
+def _wanted(state: PromptRows, node_threshold: float | None) -> Bool[Tensor, " node"] | None:
+    """Nodes whose edges are wanted; None where all are."""
+    if node_threshold is None:
+        return None
+    mask = rank(state.tracked.influence.float(), node_threshold).kept
+    mask[state.layout.first_token :] = True
+    return mask
+
+
+def _compute_again(
+    states: Sequence[PromptRows], wanted: Sequence[Tensor | None], rows_of: RowsOf, memory_budget_bytes: int
+) -> None:
+    """Rows that were let go for want of memory and are in the graph after all."""
+    for idx, (state, mask) in enumerate(zip(states, wanted, strict=True)):
+        gone, state.kept.let_go = state.kept.let_go, []
+        if not gone:
+            continue
+        if mask is None:
+            n_rows = sum(map(len, gone))
+            raise ConfigError(
+                "memory_budget_bytes",
+                found=f"{memory_budget_bytes} bytes, too few for {n_rows} of the rows",
+                expected="room for every edge",
+                to_do="Give node_threshold, which keeps edges between kept nodes only, or a larger budget.",
+            )
+        for nodes in gone:
+            needed = nodes[mask[nodes]]
+            for _, found, weights, _ in rows_of([(idx, needed)]) if len(needed) else ():
+                state.kept.add_sparse(found, weights.cpu(), mask)
+
+
+def _assemble(
+    model: ReplacementModel, prepared: Prepared, state: PromptRows, wanted: Tensor | None, text: str | None
+) -> Graph:
+    layout, token_ids = prepared.layout, prepared.forward.token_ids.cpu()
+    edge_target, edge_source, edge_weight = state.kept.edges(wanted)
+    return Graph(
+        layout=layout,
+        text=str(model.tokenizer.decode(token_ids[1:])) if text is None else text,
+        token_ids=token_ids,
+        tokens=tuple(token_text(model.tokenizer, int(token_id)) for token_id in token_ids),
+        targets=prepared.targets.targets,
+        activations=prepared.activations.cpu(),
+        edge_target=edge_target,
+        edge_source=edge_source,
+        edge_weight=edge_weight,
+        has_row=state.has_row,
+        row_bias=state.row_bias,
+        error_share=state.error_share,
+        node_mask=torch.ones(layout.n_nodes, dtype=torch.bool) if wanted is None else wanted,
+        influence=state.tracked.influence.float(),
+        uncovered_influence=state.uncovered_influence,
+    )

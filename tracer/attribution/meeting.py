@@ -1,0 +1,135 @@
+"""Every row of a prompt by meeting in the middle: low sources pushed up, high targets pulled down, one product.
+
+Pulling a row down costs as many layers as lie below it, so most of the work of computing every row is spent on carrying
+high rows through low layers. When all rows are wanted, carrying the low layers' sources up to a middle stage costs half
+of that, gives the low rows on the way, and the edges across the middle are one matrix product a position.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tracer.attribution import frozen_map
+from tracer.attribution.ascent import Ascent, SourceVectors
+from tracer.attribution.columns import rising_span
+from tracer.attribution.descent import Cohort
+from tracer.attribution.known_streams import known_streams
+from tracer.attribution.precision import Precision
+from tracer.attribution.reads import Reads
+from tracer.attribution.sources import Sources
+
+
+class Meeting:
+    """The sources below layer `n_lower` of one prompt, pushed up to the stream in front of that layer."""
+
+    def __init__(self, sources: Sources, n_lower: int, worth_a_block: float, precision: Precision) -> None:
+        self.sources = sources
+        layout, n_ignored = sources.prepared.layout, sources.n_ignored
+        self.n_features = layout.layer_features(n_lower - 1).stop
+        batches = [source_vectors(sources, layer) for layer in range(-1, n_lower)]
+        ascents, edges = [], []
+        for batch in batches:
+            span = rising_span(batch.pos.cpu(), sources.n_pos, worth_a_block)
+            ascent = Ascent(sources, batch, span, precision)
+            found = batch.vectors.new_zeros(layout.n_nodes + 2, len(batch.pos))
+            ascent.rise(n_lower, found)
+            ascents.append(ascent)
+            edges.append(found[: self.n_features].clone())
+        self.known = known_streams(sources.model, sources.prepared, layout.n_pos, n_lower)
+        self.edges: Float[Tensor, "feature source"] = torch.cat(edges, dim=1)
+        pos = torch.cat([ascent.pos for ascent in ascents])
+        order = pos.argsort(stable=True)
+        self.edges = self.edges[:, order]
+        self.nodes: Int[Tensor, " source"] = torch.cat([ascent.nodes for ascent in ascents])[order]
+        self.met_nodes = torch.cat([sources.ignored_nodes, self.nodes])
+        self.streams = [
+            torch.cat([self.known[-1][:, n_ignored + place], _at_position(ascents, order, place)])
+            for place in range(sources.n_pos)
+        ]
+
+    def low_rows(
+        self, nodes: Int[Tensor, " row"], reads: Reads
+    ) -> tuple[Float[Tensor, "node row"], Float[Tensor, " row"]]:
+        """Rows of feature nodes below the middle, whose reads are given, and what they owe to no node."""
+        layout, ignored = self.sources.prepared.layout, self.sources.ignored_nodes
+        rows = reads.vectors.new_zeros(layout.n_nodes + 1, len(nodes))
+        rows[self.nodes] = self.edges[nodes.to(self.edges.device)].T
+        known = self.known[int(reads.stage[0])][:, reads.pos]
+        rows[ignored] += (known * reads.vectors).sum(-1)
+        return rows[:-1], rows[-1] + reads.bias
+
+    def meet(self, cohort: Cohort, columns: Float[Tensor, "column d_model"]) -> None:
+        """Add the edges of rows that have come down to the middle from all that is below."""
+        edges = columns.new_zeros(len(self.met_nodes), len(cohort.span.rows))
+        for block in cohort.span.blocks:
+            for place, vectors in zip(
+                range(block.first_pos, block.positions.stop), cohort.part(columns, block), strict=True
+            ):
+                streams = self.streams[place]
+                edges[: len(streams), : block.n_rows].addmm_(streams, vectors.T)
+        cohort.found.index_add_(0, self.met_nodes, edges)
+
+
+def source_vectors(sources: Sources, layer: int) -> SourceVectors:
+    """What the features and errors of a layer write behind its MLP; -1: the token embeddings."""
+    prepared, first = sources.prepared, sources.n_ignored
+    layout, device = prepared.layout, prepared.errors.device
+    every = torch.arange(sources.n_pos, device=device)
+    if layer < 0:
+        nodes = every + (layout.first_token + first)
+        return SourceVectors(layer=-1, nodes=nodes, pos=every, vectors=prepared.forward.embedding[first:])
+    active, found = prepared.active[layer], layout.layer_features(layer)
+    rows = sources.model.transcoders.layers[layer].decoder_rows(active.feature, 0) * active.value[:, None]
+    pos = torch.cat([active.pos - first, every])
+    factors = frozen_map.write_factors(sources.model, prepared.forward, layer)[first:]
+    vectors = torch.cat([rows, prepared.errors[layer, first:]]) * factors[pos]
+    errors = every + (layout.errors(layer).start + first)
+    nodes = torch.cat([torch.arange(found.start, found.stop, device=device), errors])
+    return SourceVectors(layer=layer, nodes=nodes, pos=pos, vectors=vectors)
+
+
+def _at_position(ascents: list[Ascent], order: Int[Tensor, " source"], place: int) -> Float[Tensor, "seen d_model"]:
+    """The stream at a position in parts, one a source that it sees, in the order of all sources by position."""
+    seen = [ascent.at_position(place) for ascent in ascents]
+    starts = torch.tensor([0, *(len(ascent.pos) for ascent in ascents)]).cumsum(0)
+    kept = torch.cat([
+        torch.arange(start, start + len(part)) for start, part in zip(starts.tolist(), seen, strict=False)
+    ])
+    where = torch.full((int(starts[-1]),), -1)
+    where[kept] = torch.arange(len(kept))
+    found = where[order.cpu()]
+    return torch.cat(seen)[found[found >= 0].to(order.device)]
+
+
+def best_middle(prompts: Sequence[Sources], budget_bytes: int) -> int:
+    """The number of lower layers with the least work in all; 0 where pulling every row down is about as cheap.
+
+    Work is counted in vectors that pass a layer; what would not fit in the budget is not considered.
+    """
+    n_layers = prompts[0].model.n_layers
+    best, least = 0, 0.8 * sum(_work(sources, 0) for sources in prompts)
+    for n_lower in range(1, n_layers):
+        work = sum(_work(sources, n_lower) for sources in prompts)
+        if work < least and sum(_held_bytes(sources, n_lower) for sources in prompts) <= budget_bytes:
+            best, least = n_lower, work
+    return best
+
+
+def _n_features(sources: Sources) -> list[int]:
+    return [len(active.pos) for active in sources.prepared.active]
+
+
+def _work(sources: Sources, n_lower: int) -> float:
+    n_features, n_pos = _n_features(sources), sources.n_pos
+    n_layers = len(n_features)
+    pulled = sum((layer - n_lower + 0.5) * n_features[layer] for layer in range(n_lower, n_layers))
+    pushed = sum((n_lower - layer - 0.5) * (n_features[layer] + n_pos) for layer in range(n_lower)) + n_lower * n_pos
+    return pulled + sources.prepared.layout.n_targets * (n_layers - n_lower) + pushed
+
+
+def _held_bytes(sources: Sources, n_lower: int) -> int:
+    n_features, n_pos = sum(_n_features(sources)[:n_lower]), sources.n_pos
+    n_sources = n_features + (n_lower + 1) * n_pos
+    return 4 * n_sources * (n_pos * sources.prepared.errors.shape[-1] + 2 * n_features)
