@@ -115,7 +115,10 @@ def test_the_special_tokens_position_has_no_feature_and_no_error(demo_model: Rep
 def test_uncovered_influence_bounds_every_influence(demo_model: ReplacementModel, coverage: float) -> None:
     for prompt in DEMO_PROMPTS:
         prepared = prepare(demo_model, demo_model.tokenize(prompt))
-        exact, partial = graph_of(demo_model, prepared), graph_of(demo_model, prepared, coverage=coverage)
+        exact, partial = (
+            graph_of(demo_model, prepared),
+            graph_of(demo_model, prepared, coverage=coverage, every_row_flops=0.0),
+        )
         total = float(exact.target_weights.sum())
         missing = (exact.influence - partial.influence) / total
         assert partial.uncovered_influence <= 1 - coverage
@@ -125,8 +128,17 @@ def test_uncovered_influence_bounds_every_influence(demo_model: ReplacementModel
 
 
 def test_less_than_full_coverage_computes_fewer_rows(demo_model: ReplacementModel) -> None:
-    graph = attribute(DEMO_PROMPTS[0], demo_model, coverage=0.9)
+    prepared = prepare(demo_model, demo_model.tokenize(DEMO_PROMPTS[0]))
+    graph = graph_of(demo_model, prepared, coverage=0.9, every_row_flops=0.0)
     assert 0 < int(graph.has_row.sum()) < graph.layout.n_features
+
+
+def test_a_prompt_that_is_little_work_gets_every_row_whatever_the_coverage(demo_model: ReplacementModel) -> None:
+    graph = attribute(DEMO_PROMPTS[0], demo_model, coverage=0.9)
+    assert bool(graph.has_row.all())
+    chosen = graph_of(demo_model, prepare(demo_model, demo_model.tokenize(DEMO_PROMPTS[0])), every_row_flops=0.0)
+    assert torch.equal(graph.prune().node_mask, chosen.prune().node_mask)
+    torch.testing.assert_close(graph.edge_weight, chosen.edge_weight, atol=1e-5, rtol=1e-4)
 
 
 def test_exact_mode_computes_every_row(demo_model: ReplacementModel) -> None:

@@ -1,4 +1,4 @@
-"""Head loadings against the autograd oracle: their sums, single heads, every kind of target, and how they are asked for."""
+"""Head loadings against the autograd oracle: their sums, single heads, every kind of target; and how they are asked."""
 
 from dataclasses import replace
 from typing import Any
@@ -148,9 +148,8 @@ def test_the_frame_names_the_parts(edges_of_demo: tuple[ReplacementModel, Prepar
     assert set(frame["kind"]) == {"residual", "head"}
     for row in frame.filter(frame["weight"].abs() > 1e-3).head(50).to_dicts():
         place = loadings.edges.tolist().index([row["target"], row["source"]])
-        part = (
-            loadings.residual[place] if row["kind"] == "residual" else loadings.heads[place, row["layer"], row["head"]]
-        )
+        is_head = row["kind"] == "head"
+        part = loadings.heads[place, row["layer"], row["head"]] if is_head else loadings.residual[place]
         assert float(part) == pytest.approx(row["weight"])
         assert row["share"] == pytest.approx(row["weight"] / float(loadings.sums()[place]), rel=1e-4)
     assert frame.filter(frame["kind"] == "residual")["head"].is_null().all()

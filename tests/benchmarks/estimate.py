@@ -92,7 +92,9 @@ def measure(case: Case) -> Measured:
 
 
 def _rate(case: Case) -> float:
-    return matrix_rate(case.shape.d_model, case.shape.n_heads * case.shape.d_head, "cpu", 1)
+    return matrix_rate(
+        case.shape.d_model, case.shape.n_heads * case.shape.d_head, "cpu", n_threads=1, clock=time.process_time
+    )
 
 
 def _prompt(case: Case, idx: int) -> Prompt:

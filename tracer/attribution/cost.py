@@ -8,6 +8,7 @@ product (calls from Python, sorting and writing edges) has measured constants. B
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 FLOAT_BYTES = 4
 """All arithmetic is float32."""
@@ -18,17 +19,15 @@ CUDA_LIBRARIES_BYTES, CUDA_CONTEXT_BYTES = 1_500 * MB, 600 * MB
 """What CUDA adds to that, and what a process takes of a GPU before its first tensor: usual figures, not measured."""
 N_FORWARD_COPIES = 2
 """Captured tensors of a forward pass are held once by the hooks and once stacked."""
-N_PASS_COPIES = 6
+N_PASS_COPIES = 4
 """Tensors of the size of a pass's read vectors that are alive at once."""
 MAX_PASS_BYTES = {"cpu": 32 * 1024**2, "cuda": 1024**3}
-ENTRY_BYTES = 5
-"""An entry of a row that is held, with what becomes of it: edges between kept nodes, their shares while pruning."""
 
-ROWS_RATE_SHARE = 0.95
-"""How much of a plain matrix product's rate the sweeps for rows reach, by their counted arithmetic."""
-WEIGHT_BYTES_PER_S = {"cpu": 5e9, "cuda": 1e12}
-"""How fast weights are read: what a short prompt's forward pass waits for. That of CUDA is a usual figure."""
-LAYER_S, STEP_S, NODE_S, PROMPT_S = 2.3e-3, 1.4e-3, 24e-6, 3e-3
+VECTOR_BYTES_PER_S = {"cpu": 8e9, "cuda": 2e12}
+"""How fast vectors are written and read between the products of a sweep."""
+WEIGHT_BYTES_PER_S = {"cpu": 5e9, "cuda": 2e12}
+"""How fast weights are read: what a short prompt's forward pass waits for. Those of CUDA are usual figures."""
+LAYER_S, STEP_S, NODE_S, PROMPT_S = 2.3e-3, 1.7e-3, 24e-6, 3e-3
 """Python's share: a layer of the forward pass, a layer of a sweep, a feature of the tables, and what is left."""
 ENTRY_S = 10e-9
 """An entry of a row: its absolute value, its share of influence, perhaps an edge."""
@@ -88,13 +87,15 @@ class Work:
 
     def n_lower(self, shape: Shape) -> int:
         """Layers whose sources are pushed up instead of pulling rows down through them: only where all are wanted."""
-        if self.share_of_rows(shape) < 1.0 or self.coverage < 1.0:
+        if self.coverage < 1.0 or self.share_of_rows(shape) < 1.0:
             return 0
-        n_lower = shape.n_layers // 2
-        return n_lower if self.pushed_bytes(shape, n_lower) <= self.memory_budget_bytes / 8 else 0
+        room = self.memory_budget_bytes / 8
+        fitting = (below for below in range(1, shape.n_layers) if self.pushed_bytes(shape, below) <= room)
+        best = min(fitting, key=lambda below: below**2 + (shape.n_layers - below) ** 2, default=0)
+        return best if best**2 + (shape.n_layers - best) ** 2 < 0.8 * shape.n_layers**2 else 0
 
     def pushed_bytes(self, shape: Shape, n_lower: int) -> float:
-        """What that holds."""
+        """What that holds at most, were every source seen everywhere: by this it is decided."""
         n_features = self.n_feature_nodes(shape) * n_lower / shape.n_layers
         n_sources = n_features + (n_lower + 1) * self.n_tokens
         return self.n_together * FLOAT_BYTES * n_sources * (self.n_tokens * shape.d_model + 2 * n_features)
@@ -105,7 +106,7 @@ class Item:
     """One line of an account: bytes of memory, or seconds per prompt."""
 
     name: str
-    amount: float
+    amount: int | float
     is_shared: bool = False
     """Of memory: held once for all processes of a machine."""
 
@@ -158,7 +159,8 @@ def _of_prompts(shape: Shape, work: Work, device: str) -> list[Item]:
         MAX_PASS_BYTES[device], budget / N_PASS_COPIES, FLOAT_BYTES * n_rows * n_tokens / 2 * shape.d_model
     )
     found = min(budget / N_PASS_COPIES, FLOAT_BYTES * (n_nodes + (n_layers + 1) * n_tokens) * n_rows)
-    pushed = work.pushed_bytes(shape, work.n_lower(shape)) if work.n_lower(shape) else 0.0
+    # A position holds the sources that it sees, half of them on average.
+    pushed = work.pushed_bytes(shape, work.n_lower(shape)) / 2 if work.n_lower(shape) else 0.0
     forward = work.n_together * FLOAT_BYTES * N_FORWARD_COPIES * n_captured
     return [
         Item(name="forward pass of the prompts of a pass", amount=forward),
@@ -171,8 +173,7 @@ def _of_prompts(shape: Shape, work: Work, device: str) -> list[Item]:
 def _rows_bytes(shape: Shape, work: Work) -> float:
     n_rows = work.share_of_rows(shape) * work.n_feature_nodes(shape)
     n_sources = (work.n_feature_nodes(shape) + (shape.n_layers + 2) * work.n_tokens) / 2
-    n_entries = min(work.n_together * n_rows * n_sources, work.memory_budget_bytes / 2 / FLOAT_BYTES)
-    return ENTRY_BYTES * n_entries
+    return min(FLOAT_BYTES * work.n_together * n_rows * n_sources, work.memory_budget_bytes / 2)
 
 
 def seconds(shape: Shape, work: Work, rate: float, device: str) -> list[Item]:
@@ -182,7 +183,9 @@ def seconds(shape: Shape, work: Work, rate: float, device: str) -> list[Item]:
     n_steps = shape.n_layers * (shape.n_layers + 3) / 2
     n_nodes = work.n_feature_nodes(shape)
     n_entries = work.share_of_rows(shape) * n_nodes * (n_nodes + shape.n_layers * work.n_tokens) / 2
-    rows = row_flops(shape, work) / (ROWS_RATE_SHARE * rate)
+    width = 2 * shape.d_model + (2 * shape.n_heads + shape.n_kv_heads) * shape.d_head
+    vectors = 2 * FLOAT_BYTES * width * n_carried(shape, work) / VECTOR_BYTES_PER_S[device]
+    rows = row_flops(shape, work) / rate + vectors
     return [
         Item(name="forward pass and encoders", amount=forward + LAYER_S * shape.n_layers / work.n_together),
         Item(name="rows", amount=rows + STEP_S * n_steps),
@@ -196,13 +199,28 @@ def row_flops(shape: Shape, work: Work) -> float:
     Per layer that a vector passes, a row's on its way down or a source's on its way up, and per position that it sees:
     the products with output and value weights and the mixing by the pattern; then all rows with all sources.
     """
-    layer = torch.arange(shape.n_layers, dtype=torch.float64)[:, None]
-    n_lower = work.n_lower(shape)
-    n_passed = torch.where(layer < n_lower, n_lower - layer, layer - n_lower)
-    n_seen = torch.arange(1, work.n_tokens, dtype=torch.float64)[None]
+    layer, n_seen = _grid(shape, work)
+    n_passed = _n_passed(shape, work)
     width, kv_width = shape.n_heads * shape.d_head, shape.n_kv_heads * shape.d_head
     products = 2 * shape.d_model * (width * (1 + n_passed * n_seen) + kv_width * n_passed * n_seen)
     mixing = 2 * width * (n_passed + 1) * n_seen**2
     n_written = layer * (layer + 1) / 2 if shape.cross_layer else layer
     contractions = 2 * shape.d_model * n_seen * (work.n_active * n_written + 2 * layer)
     return float((products + mixing + contractions).sum()) * work.n_active * work.share_of_rows(shape)
+
+
+def n_carried(shape: Shape, work: Work) -> float:
+    """Vectors that pass a layer, a row's or a source's at one position, all layers together."""
+    _, n_seen = _grid(shape, work)
+    return float((_n_passed(shape, work) * n_seen).sum()) * work.n_active * work.share_of_rows(shape)
+
+
+def _grid(shape: Shape, work: Work) -> tuple[Tensor, Tensor]:
+    """Layers as a column, positions that are seen as a row."""
+    return torch.arange(shape.n_layers).double()[:, None], torch.arange(1, work.n_tokens).double()[None]
+
+
+def _n_passed(shape: Shape, work: Work) -> Tensor:
+    """Layers that the vector of a feature passes, by its layer."""
+    layer, n_lower = _grid(shape, work)[0], work.n_lower(shape)
+    return torch.where(layer < n_lower, n_lower - layer, layer - n_lower)

@@ -60,13 +60,14 @@ class Cohort:
 
 
 class Descent:
-    """Read vectors of the rows of some cohorts, and how they pass the layers."""
+    """Read vectors of the rows of some cohorts, and how they pass the layers; each row enters at its own stage."""
 
-    def __init__(self, model: ReplacementModel, cohorts: Sequence[Cohort], stage: int, precision: Precision) -> None:
-        self.model, self.cohorts, self.stage, self.precision = model, cohorts, stage, precision
+    def __init__(self, model: ReplacementModel, cohorts: Sequence[Cohort], precision: Precision) -> None:
+        self.model, self.cohorts, self.precision = model, cohorts, precision
         like = cohorts[0].reads.vectors
         n_columns = sum(cohort.span.n_columns for cohort in cohorts)
         self.columns: Float[Tensor, "column d_model"] = like.new_zeros(n_columns, like.shape[1])
+        self.stages = torch.cat([cohort.reads.stage for cohort in cohorts]).unique().tolist()
 
     def run(self, down_to: int = 0) -> None:
         """Take the read vectors down; the edges passed are in the cohorts afterwards.
@@ -74,35 +75,48 @@ class Descent:
         Args:
             down_to: the layer in front of whose attention to stop; 0 ends at the tokens, with all edges found.
         """
-        layer, behind_attention = divmod(self.stage, 2)
-        for cohort in self.cohorts:
-            self._enter(cohort)
-        if behind_attention:
-            self._add_attention_constant(layer)
-            self._attention(layer, first=True)
-        for below in reversed(range(down_to, layer)):
-            for cohort in self.cohorts:
-                cohort.contract(self.columns, cohort.sources.written(below))
-            if not self.model.facts.parallel:
-                self._add_skip(below, self.columns)
-            if not self.cohorts[0].sources.writes_attention_constant(below):
-                self._add_attention_constant(below)
-            self._attention(below)
-        if self.stage == 0:
+        parallel = self.model.facts.parallel
+        reads_once = len(self.stages) == 1 and all(_reads_once(cohort) for cohort in self.cohorts)
+        for stage in range(self.stages[-1], 2 * down_to - 1, -1):
+            if stage in self.stages:
+                self._enter(stage)
+            layer, behind_attention = divmod(stage, 2)
+            if stage == 2 * down_to:
+                break
+            if not behind_attention:
+                for cohort in self.cohorts:
+                    cohort.contract(self.columns, cohort.sources.written(layer - 1))
+                if not parallel:
+                    self._add_skip(layer - 1, self.columns)
+                    continue
+                layer -= 1
+            if not parallel or not behind_attention:
+                self._attention(layer, own=reads_once and stage == self.stages[-1] and behind_attention == 1)
+        if 0 in self.stages:
             for cohort in self.cohorts:
                 cohort.contract(self.columns, cohort.sources.start())
 
-    def _enter(self, cohort: Cohort) -> None:
+    def _enter(self, stage: int) -> None:
         """Put read vectors where they read; what they read at ignored positions is known at once."""
-        reads, sources = cohort.reads, cohort.sources
-        pos = reads.pos - sources.n_ignored
-        known = pos < 0
-        if bool(known.any()):
-            parts = sources.ignored_streams[self.stage][:, reads.pos[known]] * reads.vectors[known]
-            places = (sources.ignored_nodes[:, None], reads.row[known][None])
-            cohort.found.index_put_(places, parts.sum(-1), accumulate=True)
-        columns = cohort.span.column_of(pos[~known], reads.row[~known])
-        self.columns.index_add_(0, columns, reads.vectors[~known])
+        if stage == 0:
+            self.columns.zero_()  # what has come down has met the tokens already
+        for cohort in self.cohorts:
+            reads, sources = cohort.reads, cohort.sources
+            enters = reads.stage[reads.row] == stage
+            row, pos, vectors = reads.row[enters], reads.pos[enters], reads.vectors[enters]
+            known = pos < sources.n_ignored
+            if bool(known.any()):
+                parts = sources.ignored_streams[stage][:, pos[known]] * vectors[known]
+                places = (sources.ignored_nodes[:, None], row[known][None])
+                cohort.found.index_put_(places, parts.sum(-1), accumulate=True)
+                row, pos, vectors = row[~known], pos[~known], vectors[~known]
+            pos = pos - sources.n_ignored
+            self.columns.index_add_(0, cohort.span.column_of(pos, row), vectors)
+            # Rows from above have met the constant of this layer's attention with what its MLP wrote.
+            if stage % 2 and sources.writes_attention_constant(stage // 2):
+                constant = sources.attention_constant(stage // 2)
+                if constant is not None:
+                    cohort.found[-2].index_add_(0, row, (vectors * constant[pos]).sum(-1))
 
     def _add_attention_constant(self, layer: int) -> None:
         for cohort in self.cohorts:
@@ -110,23 +124,21 @@ class Descent:
             if constant is not None:
                 cohort.add_constant(self.columns, constant)
 
-    def _attention(self, layer: int, *, first: bool = False) -> None:
-        """Pass read vectors behind a layer's attention on to what it reads.
-
-        `first`: each row still reads only where it entered.
-        """
+    def _attention(self, layer: int, *, own: bool) -> None:
+        """Pass read vectors behind a layer's attention on to what it reads; `own`: each row reads one position yet."""
+        if not self.cohorts[0].sources.writes_attention_constant(layer):
+            self._add_attention_constant(layer)
         weights = self.model.weights.layers[layer]
         W_O, W_V = weights.W_O.flatten(0, 1), weights.W_V.flatten(0, 1)
-        is_own = first and all(_reads_once(cohort) for cohort in self.cohorts)
-        entered = torch.cat([cohort.reads.vectors for cohort in self.cohorts]) if is_own else self.columns
+        entered = torch.cat([cohort.reads.vectors for cohort in self.cohorts]) if own else self.columns
         outputs = product(entered, W_O.T, self.precision)
         mixed = outputs.new_empty(len(self.columns), len(W_V))
         start = 0
         for cohort in self.cohorts:
-            if is_own:
-                own = outputs[start : start + len(cohort.span.rows)]
+            if own:
+                rows = outputs[start : start + len(cohort.span.rows)]
                 pos = cohort.reads.pos - cohort.sources.n_ignored
-                values = mixed_values_of_own(cohort.span, cohort.sources.mixing(layer), own, pos)
+                values = mixed_values_of_own(cohort.span, cohort.sources.mixing(layer), rows, pos)
             else:
                 values = mixed_values(cohort.span, cohort.sources.mixing(layer), outputs)
             start += len(cohort.span.rows)

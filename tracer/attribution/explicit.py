@@ -52,7 +52,7 @@ class ExplicitEngine:
         memory_budget_bytes: int,
         n_chunk_rows: int | None = None,
         precision: Precision = "float32",
-        every_row: bool = False,
+        meets: bool = False,
     ) -> None:
         self.model, self.prompts, self.precision = model, prompts, precision
         self.sources = [Sources(model, prepared) for prepared in prompts]
@@ -63,34 +63,39 @@ class ExplicitEngine:
         longest = max(prepared.layout.n_nodes for prepared in prompts)
         max_rows = max(1, memory_budget_bytes // (4 * N_LIVE_COPIES * longest))
         self.max_rows = max_rows if n_chunk_rows is None else min(n_chunk_rows, max_rows)
-        self.n_lower = best_middle(self.sources, memory_budget_bytes // 4) if every_row else 0
+        self.n_lower = best_middle(self.sources, memory_budget_bytes // 4) if meets else 0
         """Layers whose sources are pushed up instead of pulling every row down through them."""
         self._meetings: dict[int, Meeting] = {}
         self.worth_a_block = BLOCK_FLOPS.get(device, BLOCK_FLOPS["cpu"]) / (4 * d_model**2)
 
     def reads(self, prompt: int, nodes: Int[Tensor, " row"]) -> Reads:
-        """Where feature nodes of one layer read, or target nodes."""
+        """Where feature and target nodes read."""
         prepared = self.prompts[prompt]
-        if int(nodes[0]) >= prepared.layout.first_target:
-            return selected(prepared.targets.reads, nodes - prepared.layout.first_target)
-        layer, pos, feature = prepared.layout.features[nodes].to(prepared.errors.device).unbind(1)
-        return feature_reads(self.model, prepared.forward, int(layer[0]), pos, feature)
+        layers = prepared.layout.layers()[nodes]
+        order = layers.argsort(stable=True)
+        found, counts = layers[order].unique_consecutive(return_counts=True)
+        parts = []
+        for layer, of_layer in zip(found.tolist(), nodes[order].split(counts.tolist()), strict=True):
+            if layer == self.model.n_layers:
+                parts.append(selected(prepared.targets.reads, of_layer - prepared.layout.first_target))
+            else:
+                _, pos, feature = prepared.layout.features[of_layer].to(prepared.errors.device).unbind(1)
+                parts.append(feature_reads(self.model, prepared.forward, layer, pos, feature))
+        return parts[0] if len(parts) == 1 else selected(joined(parts), order.argsort())
 
     def blocks(self, requests: Sequence[tuple[int, Reads]], n_lower: int = 0) -> Iterator[RowBlock]:
         """Complete rows, in pieces that respect the memory budget.
 
         Args:
-            requests: prompt index and reads; all rows of all requests read at one stage.
+            requests: prompt index and reads.
             n_lower: layers at which to meet what was pushed up instead of passing them.
         """
-        stages = {int(stage) for _, reads in requests for stage in reads.stage.unique()}
-        assert len(stages) <= 1, "one pass starts at one stage"
         cones = [self._cones(prompt, reads) for prompt, reads in requests]
         for spans in passes(
             cones, max_columns=self.max_columns, max_rows=self.max_rows, worth_a_block=self.worth_a_block
         ):
             cohorts = [self._cohort(*requests[span.request], span) for span in spans]
-            descent = Descent(self.model, cohorts, stages.copy().pop(), self.precision)
+            descent = Descent(self.model, cohorts, self.precision)
             descent.run(n_lower)
             for cohort in cohorts:
                 if n_lower:
@@ -103,48 +108,35 @@ class ExplicitEngine:
                 )
 
     def node_rows(self, requests: Sequence[NodeRequest]) -> Iterator[NodeRows]:
-        """Complete rows of feature or target nodes; those of one request all read at one layer."""
-        by_stage: dict[int, list[tuple[int, Tensor, Reads, bool]]] = {}
+        """Complete rows of feature or target nodes."""
+        pulled: dict[int, list[tuple[int, Tensor, Reads]]] = {0: [], self.n_lower: []}
         for prompt, nodes in requests:
             reads = self.reads(prompt, nodes)
-            reads_features = int(nodes[0]) < self.prompts[prompt].layout.n_features
-            for stage in reads.stage.unique().tolist():
-                rows = (reads.stage == stage).nonzero().flatten()
-                by_stage.setdefault(stage, []).append((
-                    prompt,
-                    nodes[rows.cpu()],
-                    selected(reads, rows),
-                    reads_features,
-                ))
-        for stage, parts in by_stage.items():
-            are_low = stage < 2 * self.n_lower and all(reads_features for *_, reads_features in parts)
-            if are_low:
-                for prompt, nodes, reads, _ in parts:
-                    yield prompt, nodes, *self._meeting(prompt).low_rows(nodes, reads)
-                continue
-            n_lower = self.n_lower if stage >= 2 * self.n_lower else 0
-            for block in self.blocks([(prompt, reads) for prompt, _, reads, _ in parts], n_lower):
-                prompt, nodes, _, _ = parts[block.request]
+            is_low = reads.stage.cpu() < 2 * self.n_lower
+            is_feature = nodes < self.prompts[prompt].layout.n_features
+            if bool((is_low & is_feature).any()):
+                low = (is_low & is_feature).nonzero().flatten()
+                yield prompt, nodes[low], *self._meeting(prompt).low_rows(nodes[low], selected(reads, low))
+            for n_lower, which in ((self.n_lower, ~is_low), (0, is_low & ~is_feature)):
+                if bool(which.any()):
+                    rows = which.nonzero().flatten()
+                    pulled[n_lower].append((prompt, nodes[rows], selected(reads, rows)))
+        for n_lower, parts in pulled.items():
+            for block in self.blocks([(prompt, reads) for prompt, _, reads in parts], n_lower) if parts else ():
+                prompt, nodes, _ = parts[block.request]
                 yield prompt, nodes[block.rows], block.weights, block.bias
 
     def rows_of_reads(self, reads: Reads, prompt: int = 0) -> Rows:
         """Rows of any reads of a prompt, in their order, on the CPU."""
         weights = torch.zeros(reads.n_rows, self.prompts[prompt].layout.n_nodes)
         bias = torch.zeros(reads.n_rows)
-        for stage in reads.stage.unique():
-            rows = (reads.stage == stage).nonzero().flatten()
-            for block in self.blocks([(prompt, selected(reads, rows))]):
-                places = rows.cpu()[block.rows]
-                weights[places], bias[places] = block.weights.T.cpu(), block.bias.cpu()
+        for block in self.blocks([(prompt, reads)]):
+            weights[block.rows], bias[block.rows] = block.weights.T.cpu(), block.bias.cpu()
         return Rows(weights=weights, bias=bias)
 
     def rows(self, nodes: Int[Tensor, " row"], prompt: int = 0) -> Rows:
         """Rows of feature or target nodes of a prompt, in the order asked, on the CPU."""
-        node_layers = self.prompts[prompt].layout.layers()[nodes]
-        order = node_layers.argsort(stable=True)
-        counts = node_layers.unique(return_counts=True)[1].tolist()
-        reads = joined([self.reads(prompt, part) for part in nodes[order].split(counts)])
-        return self.rows_of_reads(selected(reads, order.argsort()), prompt)
+        return self.rows_of_reads(self.reads(prompt, nodes), prompt)
 
     def _meeting(self, prompt: int) -> Meeting:
         if prompt not in self._meetings:

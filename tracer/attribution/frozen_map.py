@@ -38,9 +38,10 @@ def push_attention(
     """What a layer's attention makes of parts of the stream at leading positions; biases are left out."""
     weights, n = model.weights.layers[layer], streams.shape[1]
     pattern = forward.patterns[layer, :, :n, :n] / attention_divisors(forward, layer)[:n, :n]
-    values = torch.einsum("jkd,ved->jkve", streams, weights.W_V)
-    values = values.repeat_interleave(len(pattern) // values.shape[2], dim=2)
-    return torch.einsum("hqk,jkhe,hed->jqd", pattern, values, weights.W_O)
+    n_kv, d_head, _ = weights.W_V.shape
+    values = (streams @ weights.W_V.flatten(0, 1).T).view(*streams.shape[:2], n_kv, d_head).transpose(1, 2)
+    mixed = pattern.unflatten(0, (n_kv, -1)) @ values[:, :, None]
+    return mixed.flatten(1, 2).transpose(1, 2).flatten(2) @ weights.W_O.flatten(0, 1)
 
 
 def attention_constant(model: ReplacementModel, forward: Forward, layer: int) -> Float[Tensor, "pos d_model"] | None:
@@ -49,10 +50,10 @@ def attention_constant(model: ReplacementModel, forward: Forward, layer: int) ->
     A value bias counts by the sum of the pattern, which attention sinks make less than one.
     """
     weights = model.weights.layers[layer]
-    if not (weights.value_bias.any() or weights.output_bias.any()):
+    if not weights.adds_constant:
         return None
     shares = forward.patterns[layer].sum(-1)
-    constant = torch.einsum("hp,he,hed->pd", shares, weights.value_bias, weights.W_O) + weights.output_bias
+    constant = shares.T @ weights.head_bias + weights.output_bias
     posts = forward.attention_post_scales
     return constant if posts is None else constant / posts[layer][:, None]
 

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_BUDGET_BYTES = 2 * 1024**3
 Engine = Literal["explicit", "oracle"]
+EVERY_ROW_FLOPS = 1e9
+"""Arithmetic that takes about as long as the many small operations of choosing rows layer by layer; measured."""
 
 
 def graph_of(model: ReplacementModel, prepared: Prepared, *, text: str | None = None, **settings: Any) -> Graph:
@@ -43,6 +45,7 @@ def graphs_of(
     memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET_BYTES,
     node_threshold: float | None = None,
     precision: Precision = "float32",
+    every_row_flops: float = EVERY_ROW_FLOPS,
     engine: Engine = "explicit",
     verbose: bool = False,
 ) -> list[Graph]:
@@ -52,21 +55,25 @@ def graphs_of(
         model: the replacement model.
         prompts: the prompts, whose rows are computed in common passes.
         texts: their texts; decoded from the tokens where None.
-        coverage: share of the target weights whose influence is followed; 1.0 computes every row.
+        coverage: least share of the target weights whose influence is followed; 1.0 computes every row.
         batch_size: most rows computed at once; chosen from the memory budget when not given.
         max_feature_nodes: hard cap on feature rows of a prompt, most influential first.
         memory_budget_bytes: working memory of the engine.
         node_threshold: where given, only edges between nodes that pruning at this threshold keeps are in the graph, and
             rows beyond the budget are let go and computed again if needed; else every edge is in it.
         precision: arithmetic of the large products.
+        every_row_flops: a prompt whose rows take no more arithmetic than this gets all of them in one sweep, whatever
+            the coverage: choosing among them would take longer. 0 always chooses.
         engine: `explicit`, or `oracle` (autograd; slow, for checks and for architectures not in the table).
         verbose: log progress at INFO level.
 
     Raises:
         ConfigError: every edge is asked for and they do not fit in the memory budget.
     """
-    every_row = coverage >= 1.0 and max_feature_nodes is None
-    rows_of = _rows_of(model, prompts, engine, memory_budget_bytes, batch_size, precision, every_row)
+    may_be_whole = engine == "explicit" and max_feature_nodes is None
+    at_once = [may_be_whole and sweep_flops(model, prepared) <= every_row_flops for prepared in prompts]
+    meets = coverage >= 1.0 and max_feature_nodes is None and not all(at_once)
+    rows_of = _rows_of(model, prompts, engine, memory_budget_bytes, batch_size, precision, meets)
     states = [
         PromptRows(
             layout=prepared.layout,
@@ -78,7 +85,7 @@ def graphs_of(
         for prepared in prompts
     ]
     with torch.set_grad_enabled(engine == "oracle"):
-        compute_rows(states, rows_of, progress=_report if verbose else None)
+        compute_rows(states, rows_of, at_once=at_once, progress=_report if verbose else None)
         wanted = [_wanted(state, node_threshold) for state in states]
         _compute_again(states, wanted, rows_of, memory_budget_bytes)
     return [
@@ -89,7 +96,7 @@ def graphs_of(
 
 def _rows_of(
     model: ReplacementModel, prompts: Sequence[Prepared], engine: Engine, memory_budget_bytes: int,
-    batch_size: int | None, precision: Precision, every_row: bool,
+    batch_size: int | None, precision: Precision, meets: bool,
 ) -> RowsOf:  # fmt: skip
     if engine == "explicit":
         return ExplicitEngine(
@@ -98,7 +105,7 @@ def _rows_of(
             memory_budget_bytes=memory_budget_bytes // 2,
             n_chunk_rows=batch_size,
             precision=precision,
-            every_row=every_row,
+            meets=meets,
         ).node_rows
     oracles = [Oracle(model, prepared) for prepared in prompts]
 
@@ -108,6 +115,13 @@ def _rows_of(
             yield prompt, nodes, rows.weights.T, rows.bias
 
     return rows_of
+
+
+def sweep_flops(model: ReplacementModel, prepared: Prepared) -> float:
+    """Arithmetic of the products with weights when every row of a prompt goes through every layer."""
+    W_O = model.weights.layers[0].W_O
+    columns = float((prepared.layout.features[:, 1] + 1 - prepared.n_ignored).sum())
+    return 4.0 * columns * model.n_layers * W_O.shape[0] * W_O.shape[1] * W_O.shape[2]
 
 
 def _report(n_done: int, n_features: int) -> None:

@@ -31,14 +31,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tracer.attribution import frozen_map
+from tracer.attribution.crossings import Crossings, source_positions
 from tracer.attribution.graphs import DEFAULT_MEMORY_BUDGET_BYTES
 from tracer.attribution.prepared import Prepared
-from tracer.attribution.reads import Reads, feature_reads, joined, mlp_stage, selected
+from tracer.attribution.reads import Reads, feature_reads, joined, selected
 from tracer.errors import DataError, ModelError
 from tracer.graph.graph import Graph
-from tracer.graph.layout import NodeKind
 from tracer.model.replacement import ReplacementModel
+
+N_BATCH_SOURCES = 64
+"""Sources pushed up at once: more gain no speed, and would all be held to the earliest position among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,7 @@ def head_loadings(
             "is known", to_do="Head loadings need the explicit map; add the architecture to the table.",
         )  # fmt: skip
     if isinstance(edges, Graph):
-        edges = torch.stack([edges.edge_target, edges.edge_source], dim=1)
+        edges = torch.stack([edges.edge_target, edges.edge_source], dim=1).long()
     _check_edges(prepared, edges)
     n_edges, n_layers, n_heads = len(edges), model.n_layers, prepared.forward.patterns.shape[1]
     residual, skips = torch.zeros(n_edges), torch.zeros(n_edges, n_layers)
@@ -145,103 +147,14 @@ def head_loadings(
     for sources in _batches(model, prepared, reads, edges[:, 1].unique(), memory_budget_bytes):
         mine = torch.isin(edges[:, 1], sources).nonzero().flatten()
         place = row[mine], torch.searchsorted(sources, edges[mine, 1])
-        rise = _Rise(model, prepared, reads, sources)
+        crossings = Crossings(model, prepared, reads, sources)
         if edge_weights is not None:
-            rise.counts.index_put_(place, edge_weights[mine].to(rise.counts))
-        rise.run(carried)
-        residual[mine], heads[mine] = rise.residual.cpu()[place], rise.heads.cpu()[place]
-        skips[mine] = rise.skips.cpu()[place]
+            crossings.counts.index_put_(place, edge_weights[mine].to(crossings.counts))
+        crossings.run(carried)
+        residual[mine], heads[mine] = crossings.residual.cpu()[place], crossings.heads.cpu()[place]
+        skips[mine] = crossings.skips.cpu()[place]
     carried = None if carried is None else carried.cpu()
     return HeadLoadings(edges=edges, residual=residual, heads=heads, skips=skips, carried=carried)
-
-
-class _Rise:
-    """Some sources on their way up the layers, and what the targets read of them."""
-
-    def __init__(
-        self, model: ReplacementModel, prepared: Prepared, reads: Reads, sources: Int[Tensor, " source"]
-    ) -> None:
-        self.model, self.prepared, self.reads, self.sources = model, prepared, reads, sources
-        self.pos = _positions(prepared)[sources]
-        self.first = int(self.pos.min())
-        forward, shape = prepared.forward, (reads.n_rows, len(sources))
-        self.streams = forward.embedding.new_zeros(len(sources), forward.n_pos - self.first, forward.embedding.shape[1])
-        self.residual = self.streams.new_zeros(shape)
-        self.counts = self.streams.new_zeros(shape)
-        self.heads = self.streams.new_zeros(*shape, model.n_layers, forward.patterns.shape[1])
-        self.skips = self.streams.new_zeros(*shape, model.n_layers)
-
-    def run(self, carried: Float[Tensor, "layer head query key"] | None) -> None:
-        """Push the sources up as far as any target reads; add what heads carry to `carried` where it is wanted."""
-        last = int(self.reads.stage.max())
-        tokens = (self.sources >= self.prepared.layout.first_token).nonzero().flatten()
-        self._write(tokens, self.prepared.forward.embedding[self.pos[tokens]], stage=0)
-        for layer in range((last + 1) // 2):
-            entered = self.streams
-            self.streams = entered + self._attention(layer, entered, carried)
-            if 2 * layer + 2 <= last:
-                parallel = mlp_stage(self.model, layer) == 2 * layer
-                self.streams = self.streams + self._skip(layer, entered if parallel else self.streams)
-                self._write(*self._written(layer), stage=2 * layer + 2)
-
-    def _readers(self, stage: int) -> Int[Tensor, " read"]:
-        """Reads at a stage or above, of positions that a source can reach."""
-        return ((self.reads.stage[self.reads.row] >= stage) & (self.reads.pos >= self.first)).nonzero().flatten()
-
-    def _write(self, source: Int[Tensor, " write"], vectors: Float[Tensor, "write d_model"], *, stage: int) -> None:
-        """Add what sources write into the stream in front of a stage, which targets also read directly."""
-        source, pos = source.to(vectors.device), self.pos.to(vectors.device)[source]
-        self.streams.index_put_((source, pos - self.first), vectors, accumulate=True)
-        readers = self._readers(stage)
-        seen = (self.reads.vectors[readers] @ vectors.T) * (self.reads.pos[readers, None] == pos)
-        self.residual.index_put_((self.reads.row[readers, None], source[None]), seen, accumulate=True)
-
-    def _attention(self, layer: int, streams: Float[Tensor, "source pos d_model"], carried: Tensor | None) -> Tensor:
-        forward, weights = self.prepared.forward, self.model.weights.layers[layer]
-        divisors = frozen_map.attention_divisors(forward, layer)
-        pattern = (forward.patterns[layer] / divisors)[:, self.first :, self.first :]
-        values = torch.einsum("jkd,ved->vjke", streams, weights.W_V)
-        values = values.repeat_interleave(len(pattern) // len(values), dim=0)
-        readers = self._readers(2 * layer + 1)
-        row, pos = self.reads.row[readers], self.reads.pos[readers]
-        outputs = torch.einsum("rd,hed->hre", self.reads.vectors[readers], weights.W_O)
-        parts = torch.einsum("hre,hjke->hrjk", outputs, values) * pattern[:, pos - self.first][:, :, None]
-        self.heads[:, :, layer].index_add_(0, row, parts.sum(-1).permute(1, 2, 0))
-        if carried is not None:
-            counted = torch.einsum("hrjk,rj->hrk", parts.abs(), self.counts[row])
-            carried[layer, :, :, self.first :].index_add_(1, pos, counted)
-        return torch.einsum("hqk,hjke,hed->jqd", pattern, values, weights.W_O)
-
-    def _skip(self, layer: int, streams: Float[Tensor, "source pos d_model"]) -> Tensor:
-        every = torch.arange(self.first, self.first + streams.shape[1], device=streams.device)
-        passed = frozen_map.push_skip(self.model, self.prepared.forward, layer, every, streams)
-        readers = self._readers(2 * layer + 2)
-        at_reader = passed[:, self.reads.pos[readers] - self.first]
-        parts = torch.einsum("rd,jrd->rj", self.reads.vectors[readers], at_reader)
-        self.skips[:, :, layer].index_add_(0, self.reads.row[readers], parts)
-        return passed
-
-    def _written(self, layer: int) -> tuple[Int[Tensor, " write"], Float[Tensor, "write d_model"]]:
-        """What the sources write into a layer's MLP output, as it enters the stream."""
-        prepared, layout = self.prepared, self.prepared.layout
-        layers, kinds = layout.layers()[self.sources], layout.kinds()[self.sources]
-        device = prepared.errors.device
-        places = [((kinds == NodeKind.error) & (layers == layer)).nonzero().flatten()]
-        vectors = [prepared.errors[layer, self.pos[places[0]]]]
-        for below in range(layer + 1) if self.model.transcoders.cross_layer else (layer,):
-            found = ((kinds == NodeKind.feature) & (layers == below)).nonzero().flatten()
-            nodes = self.sources[found]
-            feature = layout.features[nodes, 2].to(device)
-            rows = self.model.transcoders.layers[below].decoder_rows(feature, layer - below)
-            places.append(found)
-            vectors.append(rows * prepared.activations[nodes.to(device), None])
-        place = torch.cat(places)
-        factors = frozen_map.write_factors(self.model, prepared.forward, layer)[self.pos[place].to(device)]
-        return place, torch.cat(vectors) * factors
-
-
-def _positions(prepared: Prepared) -> Int[Tensor, " node"]:
-    return prepared.layout.positions(torch.tensor([target.pos for target in prepared.targets.targets]))
 
 
 def _check_edges(prepared: Prepared, edges: Int[Tensor, "edge 2"]) -> None:
@@ -274,7 +187,7 @@ def _batches(
     model: ReplacementModel, prepared: Prepared, reads: Reads, sources: Int[Tensor, " source"], memory_budget_bytes: int
 ) -> Iterator[Int[Tensor, " source"]]:
     """Sources in batches that fit in memory, those at late positions first: they have little to be pushed through."""
-    pos = _positions(prepared)[sources]
+    pos = source_positions(prepared, sources)
     order = pos.argsort(descending=True, stable=True)
     n_heads, d_head, d_model = model.weights.layers[0].W_O.shape
     per_pos = 4 * d_model + 3 * n_heads * d_head + 2 * n_heads * len(reads.row)
@@ -283,6 +196,6 @@ def _batches(
     while start < len(order):
         # The last of a batch reaches farthest, and all of it are held to that length.
         sizes = n_floats[start:] * torch.arange(1, len(order) - start + 1)
-        n_taken = max(1, int((4 * sizes <= memory_budget_bytes).sum()))
+        n_taken = min(N_BATCH_SOURCES, max(1, int((4 * sizes <= memory_budget_bytes).sum())))
         yield sources[order[start : start + n_taken]].sort().values
         start += n_taken

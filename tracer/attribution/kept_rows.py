@@ -1,10 +1,15 @@
 """Complete rows of one prompt, held as far as a memory budget goes."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tracer.graph.layout import NodeLayout
+
+MAX_EDGES_AT_ONCE = 2**20
+"""Entries of rows that are made into edges at once; bounds the indices that this takes."""
 
 
 class KeptRows:
@@ -22,25 +27,30 @@ class KeptRows:
 
     def sources(self, layer: int) -> Int[Tensor, " source"]:
         """Nodes that can be sources of a layer's features (`n_layers`: of targets), in node order."""
-        layout = self.layout
-        is_target = layer == layout.n_layers
-        last_feature = layout.n_features if is_target else layout.layer_features(layer).start
-        last_error = layout.first_token if is_target else layout.errors(layer).start
+        last_feature, last_error = self._bounds(layer)
         return torch.cat([
             torch.arange(last_feature),
-            torch.arange(layout.first_error, last_error),
-            torch.arange(layout.first_token, layout.first_target),
+            torch.arange(self.layout.first_error, last_error),
+            torch.arange(self.layout.first_token, self.layout.first_target),
         ])
+
+    def _bounds(self, layer: int) -> tuple[int, int]:
+        """Where the features and the errors below a layer end."""
+        if layer == self.layout.n_layers:
+            return self.layout.n_features, self.layout.first_token
+        return self.layout.layer_features(layer).start, self.layout.errors(layer).start
 
     def add(self, layer: int, nodes: Int[Tensor, " row"], weights: Float[Tensor, "node row"]) -> None:
         """Hold rows of nodes of one layer, given node by node."""
-        sources = self.sources(layer)
-        n_bytes = len(sources) * len(nodes) * weights.element_size()
+        last_feature, last_error = self._bounds(layer)
+        sources = [weights[:last_feature], weights[self.layout.first_error : last_error]]
+        sources.append(weights[self.layout.first_token : self.layout.first_target])
+        n_bytes = sum(part.numel() for part in sources) * weights.element_size()
         if n_bytes > self._left_bytes:
             self.let_go.append(nodes)
             return
         self._left_bytes -= n_bytes
-        self._blocks.setdefault(layer, []).append((nodes, weights[sources.to(weights.device)].T.cpu()))
+        self._blocks.setdefault(layer, []).append((nodes, torch.cat([part.T for part in sources], dim=1)))
 
     def add_sparse(
         self, nodes: Int[Tensor, " row"], weights: Float[Tensor, "node row"], wanted: Bool[Tensor, " node"]
@@ -53,26 +63,44 @@ class KeptRows:
     def edges(
         self, wanted: Bool[Tensor, " node"] | None = None
     ) -> tuple[Int[Tensor, " edge"], Int[Tensor, " edge"], Float[Tensor, " edge"]]:
-        """Target, source and weight of the held edges that are not zero, by target, then source.
+        """Target, source and weight of the held edges that are not zero, by target, then source; they are let go here.
+
+        Indices are int32: every edge of a graph costs 12 bytes.
 
         Args:
             wanted: leave out edges of which either end is not in this mask.
         """
-        targets, sources, weights = ([part[idx] for part in self._sparse] for idx in range(3))
+        n_edges = sum(int(rows.count_nonzero()) for blocks in self._blocks.values() for _, rows in blocks)
+        n_edges += sum(len(weight) for *_, weight in self._sparse)
+        target, source = torch.empty(n_edges, dtype=torch.int32), torch.empty(n_edges, dtype=torch.int32)
+        weight, n = torch.empty(n_edges), 0
         for layer in sorted(self._blocks):
-            nodes = torch.cat([block_nodes for block_nodes, _ in self._blocks[layer]])
-            columns = self.sources(layer)
-            order = nodes.argsort()
-            if wanted is not None:
-                order, places = order[wanted[nodes[order]]], wanted[columns].nonzero().flatten()
-                columns = columns[places]
-            rows = torch.cat([rows if wanted is None else rows[:, places] for _, rows in self._blocks[layer]])[order]
-            row, column = rows.nonzero(as_tuple=True)
-            targets.append(nodes[order][row])
-            sources.append(columns[column])
-            weights.append(rows[row, column])
-        target, source, weight = torch.cat(targets), torch.cat(sources), torch.cat(weights)
+            for part in self._of_layer(layer, wanted):
+                end = n + len(part[2])
+                target[n:end], source[n:end], weight[n:end] = part
+                n = end
+        for part in self._sparse:
+            end = n + len(part[2])
+            target[n:end], source[n:end], weight[n:end] = part
+            n = end
+        target, source, weight = target[:n], source[:n], weight[:n]
         if self._sparse:
-            order = (target * self.layout.n_nodes + source).argsort()
+            order = (target.long() * self.layout.n_nodes + source).argsort()
             target, source, weight = target[order], source[order], weight[order]
-        return target, source, weight
+        return (target, source, weight) if n == n_edges else (target.clone(), source.clone(), weight.clone())
+
+    def _of_layer(
+        self, layer: int, wanted: Bool[Tensor, " node"] | None
+    ) -> Iterator[tuple[Int[Tensor, " edge"], Int[Tensor, " edge"], Float[Tensor, " edge"]]]:
+        blocks, columns = self._blocks.pop(layer), self.sources(layer)
+        nodes = torch.cat([block_nodes for block_nodes, _ in blocks])
+        order = nodes.argsort()
+        rows = blocks[0][1] if len(blocks) == 1 else torch.cat([rows for _, rows in blocks])
+        del blocks
+        if wanted is not None:
+            order, places = order[wanted[nodes[order]]], wanted[columns].nonzero().flatten()
+            columns, rows = columns[places], rows[:, places]
+        for some in order.split(max(1, MAX_EDGES_AT_ONCE // max(1, len(columns)))):
+            part = rows[some]
+            row, column = part.nonzero(as_tuple=True)
+            yield nodes[some][row], columns[column], part[row, column]

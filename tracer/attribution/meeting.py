@@ -26,28 +26,36 @@ class Meeting:
 
     def __init__(self, sources: Sources, n_lower: int, worth_a_block: float, precision: Precision) -> None:
         self.sources = sources
-        layout, n_ignored = sources.prepared.layout, sources.n_ignored
-        self.n_features = layout.layer_features(n_lower - 1).stop
+        layout = sources.prepared.layout
+        n_features = layout.layer_features(n_lower - 1).stop
         batches = [source_vectors(sources, layer) for layer in range(-1, n_lower)]
-        ascents, edges = [], []
+        pos = torch.cat([batch.pos for batch in batches])
+        order = pos.argsort(stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        self.nodes: Int[Tensor, " source"] = torch.cat([batch.nodes for batch in batches])[order]
+        self.met_nodes = torch.cat([sources.ignored_nodes, self.nodes])
+        self.known = known_streams(sources.model, sources.prepared, layout.n_pos, n_lower)
+        self.edges: Float[Tensor, "feature source"] = self.known[0].new_zeros(n_features, len(order))
+        self.streams = self._known_first(torch.bincount(pos, minlength=sources.n_pos).cumsum(0).tolist())
+        first = 0
         for batch in batches:
+            places = place[first : first + len(batch.pos)]
+            first += len(batch.pos)
             span = rising_span(batch.pos.cpu(), sources.n_pos, worth_a_block)
             ascent = Ascent(sources, batch, span, precision)
             found = batch.vectors.new_zeros(layout.n_nodes + 2, len(batch.pos))
             ascent.rise(n_lower, found)
-            ascents.append(ascent)
-            edges.append(found[: self.n_features].clone())
-        self.known = known_streams(sources.model, sources.prepared, layout.n_pos, n_lower)
-        self.edges: Float[Tensor, "feature source"] = torch.cat(edges, dim=1)
-        pos = torch.cat([ascent.pos for ascent in ascents])
-        order = pos.argsort(stable=True)
-        self.edges = self.edges[:, order]
-        self.nodes: Int[Tensor, " source"] = torch.cat([ascent.nodes for ascent in ascents])[order]
-        self.met_nodes = torch.cat([sources.ignored_nodes, self.nodes])
-        self.streams = [
-            torch.cat([self.known[-1][:, n_ignored + place], _at_position(ascents, order, place)])
-            for place in range(sources.n_pos)
-        ]
+            places = places[span.rows.to(places.device)]
+            self.edges[:, places] = found[:n_features]
+            for pos_idx, stream in enumerate(self.streams):
+                seen = ascent.at_position(pos_idx)
+                stream[len(sources.ignored_nodes) + places[: len(seen)]] = seen
+
+    def _known_first(self, n_seen: list[int]) -> list[Float[Tensor, "part d_model"]]:
+        """Per position, room for what each source that it sees brought, after what is known beforehand."""
+        known = self.known[-1][:, self.sources.n_ignored :]
+        return [torch.cat([known[:, pos], known.new_zeros(n, known.shape[-1])]) for pos, n in enumerate(n_seen)]
 
     def low_rows(
         self, nodes: Int[Tensor, " row"], reads: Reads
@@ -56,8 +64,10 @@ class Meeting:
         layout, ignored = self.sources.prepared.layout, self.sources.ignored_nodes
         rows = reads.vectors.new_zeros(layout.n_nodes + 1, len(nodes))
         rows[self.nodes] = self.edges[nodes.to(self.edges.device)].T
-        known = self.known[int(reads.stage[0])][:, reads.pos]
-        rows[ignored] += (known * reads.vectors).sum(-1)
+        for stage in reads.stage.unique().tolist():
+            which = (reads.stage == stage).nonzero().flatten()
+            known = self.known[stage][:, reads.pos[which]] * reads.vectors[which]
+            rows[ignored[:, None], which[None]] += known.sum(-1)
         return rows[:-1], rows[-1] + reads.bias
 
     def meet(self, cohort: Cohort, columns: Float[Tensor, "column d_model"]) -> None:
@@ -88,19 +98,6 @@ def source_vectors(sources: Sources, layer: int) -> SourceVectors:
     errors = every + (layout.errors(layer).start + first)
     nodes = torch.cat([torch.arange(found.start, found.stop, device=device), errors])
     return SourceVectors(layer=layer, nodes=nodes, pos=pos, vectors=vectors)
-
-
-def _at_position(ascents: list[Ascent], order: Int[Tensor, " source"], place: int) -> Float[Tensor, "seen d_model"]:
-    """The stream at a position in parts, one a source that it sees, in the order of all sources by position."""
-    seen = [ascent.at_position(place) for ascent in ascents]
-    starts = torch.tensor([0, *(len(ascent.pos) for ascent in ascents)]).cumsum(0)
-    kept = torch.cat([
-        torch.arange(start, start + len(part)) for start, part in zip(starts.tolist(), seen, strict=False)
-    ])
-    where = torch.full((int(starts[-1]),), -1)
-    where[kept] = torch.arange(len(kept))
-    found = where[order.cpu()]
-    return torch.cat(seen)[found[found >= 0].to(order.device)]
 
 
 def best_middle(prompts: Sequence[Sources], budget_bytes: int) -> int:

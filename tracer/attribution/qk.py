@@ -36,8 +36,10 @@ from tracer.graph.layout import NodeKind, NodeLayout
 from tracer.model.attention_scores import AttentionScores, attention_scores
 from tracer.model.replacement import ReplacementModel
 
-N_CHUNK_PAIRS = 2**24
-"""Pairs of sources weighed at once."""
+N_CHUNK_QUERIES = 64
+"""Sources on the query's side that are weighed at once with those on the key's."""
+ROUNDING = 1.0 + 1e-5
+"""Norms are raised by it, so that rounding leaves no pair out."""
 Side = Literal["query", "key", "pair"]
 """A marginal of one source on the query's or the key's side, or two sources together."""
 SIDES: tuple[Side, ...] = ("query", "key", "pair")
@@ -78,19 +80,27 @@ class QKAttribution:
         return self.scale * self.key_parts @ self.query_parts.sum(0)
 
     def top_pairs(self, n: int) -> Pairs:
-        """The pairs of sources that contribute most, whatever the sign."""
-        query, key = (parts.any(1).nonzero().flatten() for parts in (self.query_parts, self.key_parts))
-        best = Pairs(query_source=query[:0], key_source=key[:0], weight=self.query_parts.new_zeros(0))
-        for chunk in query.split(max(1, N_CHUNK_PAIRS // max(1, len(key)))):
-            weights = (self.scale * self.query_parts[chunk] @ self.key_parts[key].T).flatten()
+        """The pairs of sources that contribute most, whatever the sign.
+
+        No product is larger than that of the norms: both sides are taken in the order of their norms, and pairs that
+        cannot be among the best any more are left out.
+        """
+        (query_norms, query), (key_norms, key) = (
+            parts.norm(dim=1).sort(descending=True, stable=True) for parts in (self.query_parts, self.key_parts)
+        )
+        best, least = Pairs(query_source=query[:0], key_source=key[:0], weight=query_norms[:0]), 0.0
+        for chunk, norms in zip(query.split(N_CHUNK_QUERIES), query_norms.split(N_CHUNK_QUERIES), strict=True):
+            keys = key[ROUNDING * self.scale * norms[0] * key_norms > least]
+            weights = (self.scale * self.query_parts[chunk] @ self.key_parts[keys].T).flatten()
             top = weights.abs().topk(min(n, len(weights))).indices
             found = torch.cat([best.weight, weights[top]])
             order = found.abs().argsort(descending=True, stable=True)[:n]
             best = Pairs(
-                query_source=torch.cat([best.query_source, chunk[top // len(key)]])[order],
-                key_source=torch.cat([best.key_source, key[top % len(key)]])[order],
+                query_source=torch.cat([best.query_source, chunk[top // max(1, len(keys))]])[order],
+                key_source=torch.cat([best.key_source, keys[top % max(1, len(keys))]])[order],
                 weight=found[order],
             )
+            least = float(best.weight[-1].abs()) if len(best.weight) == n else 0.0
         return best
 
     def frame(self, layout: NodeLayout, n: int) -> pl.DataFrame:

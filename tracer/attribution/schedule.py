@@ -7,8 +7,9 @@ influential features, as many as its share of what may stay uncovered allows; wh
 below. The choice depends on influences alone, not on which rows or prompts are computed together.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -94,6 +95,7 @@ def compute_rows(
     prompts: Sequence[PromptRows],
     rows_of: RowsOf,
     *,
+    at_once: Sequence[bool],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Rows of all targets and of as many features as each prompt's coverage and cap ask for; `prompts` take them.
@@ -101,17 +103,40 @@ def compute_rows(
     Args:
         prompts: the prompts of one pass.
         rows_of: computes rows.
+        at_once: per prompt, whether to compute every row in one sweep over all layers instead of choosing among them.
         progress: called with feature rows done and feature rows there are, after every layer.
     """
     n_features = sum(prompt.layout.n_features for prompt in prompts)
-    _compute(prompts, rows_of, [torch.arange(prompt.layout.first_target, prompt.layout.n_nodes) for prompt in prompts])
+
+    def of_each(chosen: Callable[[PromptRows], Tensor], whole: bool) -> Iterator[NodeRows]:
+        wanted = [(idx, chosen(prompt)) for idx, prompt in enumerate(prompts) if at_once[idx] == whole]
+        requests = [(idx, nodes) for idx, nodes in wanted if len(nodes)]
+        for idx, nodes, weights, bias in rows_of(requests) if requests else ():
+            yield idx, nodes, weights.cpu(), bias.cpu()
+
+    _take_at_once(prompts, of_each(lambda prompt: torch.cat([_features(prompt), _targets(prompt)]), whole=True))
+    for idx, nodes, weights, bias in of_each(_targets, whole=False):
+        prompts[idx].take(nodes, weights, bias)
     for layer in reversed(range(max(prompt.layout.n_layers for prompt in prompts))):
-        _compute(prompts, rows_of, [prompt.choose(layer) for prompt in prompts])
+        for idx, nodes, weights, bias in of_each(partial(PromptRows.choose, layer=layer), whole=False):
+            prompts[idx].take(nodes, weights, bias)
         if progress is not None:
             progress(sum(int(prompt.has_row.sum()) for prompt in prompts), n_features)
 
 
-def _compute(prompts: Sequence[PromptRows], rows_of: RowsOf, nodes: Sequence[Tensor]) -> None:
-    requests = [(idx, chosen) for idx, chosen in enumerate(nodes) if len(chosen)]
-    for idx, found, weights, bias in rows_of(requests) if requests else ():
-        prompts[idx].take(found, weights.cpu(), bias.cpu())
+def _features(prompt: PromptRows) -> Int[Tensor, " feature"]:
+    return torch.arange(prompt.layout.n_features)
+
+
+def _targets(prompt: PromptRows) -> Int[Tensor, " target"]:
+    return torch.arange(prompt.layout.first_target, prompt.layout.n_nodes)
+
+
+def _take_at_once(prompts: Sequence[PromptRows], found: Iterable[NodeRows]) -> None:
+    """Rows of all layers, which came together, in the order in which influence flows."""
+    parts = []
+    for idx, nodes, weights, bias in found:
+        layers = prompts[idx].layout.layers()[nodes]
+        parts += [(layer, idx, layers == layer, nodes, weights, bias) for layer in layers.unique().tolist()]
+    for _, idx, of_layer, nodes, weights, bias in sorted(parts, key=lambda part: -part[0]):
+        prompts[idx].take(nodes[of_layer], weights[:, of_layer], bias[of_layer])

@@ -139,8 +139,9 @@ def padded(
     no_node: int,
 ) -> Slots:
     """Vectors in slots by position; the slots that are left over hold zeros and `no_node`."""
-    order = pos.argsort(stable=True)
-    pos, node, vectors = pos[order], node[order], vectors[order]
+    if bool((pos[1:] < pos[:-1]).any()):
+        order = pos.argsort(stable=True)
+        pos, node, vectors = pos[order], node[order], vectors[order]
     counts = torch.bincount(pos, minlength=n_pos)
     slot = torch.arange(len(pos), device=pos.device) - (counts.cumsum(0) - counts)[pos]
     shape = (n_pos, int(counts.max()) if n_pos else 0)

@@ -57,7 +57,7 @@ def edge_influence(
     """Influence of every node of a sparse graph."""
     n_nodes = len(weights)
     rows = torch.sparse_coo_tensor(
-        torch.stack([target, source]), normalised, (n_nodes, n_nodes), check_invariants=False
+        torch.stack([target, source]).long(), normalised, (n_nodes, n_nodes), check_invariants=False
     )
     return influence(rows.coalesce(), torch.arange(n_nodes, device=weights.device), weights)
 

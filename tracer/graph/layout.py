@@ -4,7 +4,7 @@ The order is circuit-tracer's: features (by layer, position, feature), then erro
 targets.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import torch
@@ -32,6 +32,12 @@ class NodeLayout:
     n_layers: int
     n_pos: int
     n_targets: int
+    _first_features: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """Index of the first feature of each layer, and the end of the last."""
+
+    def __post_init__(self) -> None:
+        counts = torch.bincount(self.features[:, 0], minlength=self.n_layers)
+        object.__setattr__(self, "_first_features", (0, *counts.cumsum(0).tolist()))
 
     @property
     def n_features(self) -> int:
@@ -65,9 +71,7 @@ class NodeLayout:
 
     def layer_features(self, layer: int) -> slice:
         """Indices of the feature nodes that read at `layer`."""
-        layers = self.features[:, 0].contiguous()
-        bounds = torch.searchsorted(layers, torch.tensor([layer, layer + 1], device=layers.device))
-        return slice(int(bounds[0]), int(bounds[1]))
+        return slice(self._first_features[layer], self._first_features[layer + 1])
 
     def kinds(self) -> Int[Tensor, " node"]:
         """The `NodeKind` of every node."""

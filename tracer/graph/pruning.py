@@ -99,8 +99,8 @@ def _drop_dangling(graph: "Graph", node_mask: Tensor, edge_mask: Tensor) -> tupl
     is_feature, is_error = graph.layout.is_kind(NodeKind.feature), graph.layout.is_kind(NodeKind.error)
     edge_mask = edge_mask & (graph.edge_weight != 0)
     while True:
-        has_in = torch.zeros_like(node_mask).index_fill_(0, graph.edge_target[edge_mask], True)
-        has_out = torch.zeros_like(node_mask).index_fill_(0, graph.edge_source[edge_mask], True)
+        has_in = torch.zeros_like(node_mask).index_fill_(0, graph.edge_target[edge_mask].long(), True)
+        has_out = torch.zeros_like(node_mask).index_fill_(0, graph.edge_source[edge_mask].long(), True)
         dangling = (is_feature & ~(has_in & has_out)) | (is_error & ~has_out)
         new_mask = node_mask & ~dangling
         edge_mask = edge_mask & new_mask[graph.edge_target] & new_mask[graph.edge_source]

@@ -47,8 +47,12 @@ class LayerWeights:
     """Writes what is added to the stream, to be divided by the scale of a norm behind attention where there is one."""
     value_bias: Float[Tensor, "head d_head"]
     """The value at every position whatever the stream: biases of value and norm."""
+    head_bias: Float[Tensor, "head d_model"]
+    """What each head writes of its `value_bias` where its pattern sums to one."""
     output_bias: Float[Tensor, " d_model"]
     """What the output bias adds to the stream, to be divided like what `W_O` writes."""
+    adds_constant: bool
+    """Whether any of these biases is not zero."""
     mlp_norm: NormWeights
     mlp_post_weight: Float[Tensor, " d_model"] | None
     """Weight of a norm behind the MLP."""
@@ -92,11 +96,14 @@ def _layer_weights(block: torch.nn.Module, *, centred: bool, norm_offset: float,
     if post_norms:
         post_weight = norm("ln1_post").weight
         W_O, output_bias = W_O * post_weight, output_bias * post_weight
+    value_bias = value_bias.repeat_interleave(W_O.shape[0] // W_V.shape[0], dim=0)
     return LayerWeights(
         W_V=attention_norm.pull_back(W_V.transpose(1, 2)).contiguous(),
         W_O=W_O,
-        value_bias=value_bias.repeat_interleave(W_O.shape[0] // W_V.shape[0], dim=0),
+        value_bias=value_bias,
+        head_bias=torch.einsum("he,hed->hd", value_bias, W_O),
         output_bias=output_bias,
+        adds_constant=bool(value_bias.any() or output_bias.any()),
         mlp_norm=norm("ln2"),
         mlp_post_weight=norm("ln2_post").weight if post_norms else None,
     )

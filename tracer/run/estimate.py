@@ -60,17 +60,21 @@ def estimate_run(
     check_transcoders(config.model.checkpoint, config.model.transcoders)
     shape, machine, attribution = shape_of(checkpoint, transcoders), machine_for(config), config.attribution
     lengths = [n_tokens] if n_tokens is not None else sampled_lengths(config, checkpoint)
-    n_active = n_active if n_active is not None else topk_of(transcoders) or USUAL_ACTIVE
+    n_active = float(n_active if n_active is not None else topk_of(transcoders) or USUAL_ACTIVE)
     found_rate = rate or matrix_rate(
         shape.d_model, shape.n_heads * shape.d_head, machine.device, config.runner.n_threads
     )  # fmt: skip
     works = tuple(
         Work(
-            n_tokens=length, n_together=_n_together(config, length), n_active=n_active,
-            coverage=attribution.coverage, max_feature_nodes=attribution.max_feature_nodes, memory_budget_bytes=attribution.memory_budget_bytes,
+            n_tokens=length,
+            n_together=_n_together(config, length),
+            n_active=n_active,
+            coverage=attribution.coverage,
+            max_feature_nodes=attribution.max_feature_nodes,
+            memory_budget_bytes=attribution.memory_budget_bytes,
         )
         for length in sorted(lengths)
-    )  # fmt: skip
+    )
     host, gpu = memory(shape, works[-1], machine.device)
     by_length = zip(*(seconds(shape, work, found_rate, machine.device) for work in works), strict=True)
     return Estimate(
@@ -120,7 +124,7 @@ def _advice(items: Sequence[Item]) -> str:
     return f"most of it is the {largest}; use a smaller one"
 
 
-def _gb(amount: float) -> str:
+def _gb(amount: int | float) -> str:
     return f"{amount / 1e9:.1f} GB"
 
 
@@ -166,7 +170,7 @@ def _name(item: Item) -> str:
     return f"{item.name} (held once for all actors of a machine)" if item.is_shared else item.name
 
 
-def _table(title: str, unit: str, lines: Sequence[tuple[str, float]]) -> Table:
+def _table(title: str, unit: str, lines: Sequence[tuple[str, int | float]]) -> Table:
     table = Table(title, unit, box=None, header_style="bold", pad_edge=False)
     table.columns[1].justify = "right"
     for name, amount in lines:

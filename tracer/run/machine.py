@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def _host_bytes() -> int:
     return min(installed, int(stated)) if stated.isdigit() else installed
 
 
-def matrix_rate(d_inner: int, d_outer: int, device: str, n_threads: int) -> float:
+def matrix_rate(
+    d_inner: int, d_outer: int, device: str, n_threads: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Floating-point operations per second of a plain product of matrices, measured for a moment.
 
     Raises:
@@ -59,13 +62,13 @@ def matrix_rate(d_inner: int, d_outer: int, device: str, n_threads: int) -> floa
     try:
         vectors = torch.randn(N_RATE_ROWS, d_inner, device=device)
         weights = torch.randn(d_inner, d_outer, device=device)
-        took, started = [], time.perf_counter()
-        while time.perf_counter() - started < RATE_S:
-            before = time.perf_counter()
+        took, started = [], clock()
+        while clock() - started < RATE_S:
+            before = clock()
             vectors @ weights
             if device != "cpu":
                 torch.cuda.synchronize()
-            took.append(time.perf_counter() - before)
+            took.append(clock() - before)
     finally:
         torch.set_num_threads(n_before)
     # The lower quartile: the first product is slow, and other processes may have the cores now and then.
