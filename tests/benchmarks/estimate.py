@@ -76,8 +76,9 @@ def measure(case: Case) -> Measured:
     prompts = [_prompt(case, idx) for idx in range(case.n_prompts + 1)]
     worker.trace(prompts[:1], "warm-up", 1)
     rates, started = [_rate(case)], time.process_time()
-    worker.trace(prompts[1:], "shard", 1)
+    failures = worker.trace(prompts[1:], "shard", 1)["failures"]
     took = time.process_time() - started
+    assert not failures.num_rows, failures["message"][0].as_py()
     rates.append(_rate(case))
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     n_places = case.shape.n_layers * (case.n_tokens - 1)

@@ -19,7 +19,7 @@ CUDA_LIBRARIES_BYTES, CUDA_CONTEXT_BYTES = 1_500 * MB, 600 * MB
 """What CUDA adds to that, and what a process takes of a GPU before its first tensor: usual figures, not measured."""
 N_FORWARD_COPIES = 2
 """Captured tensors of a forward pass are held once by the hooks and once stacked."""
-N_PASS_COPIES = 4
+N_PASS_COPIES = 3
 """Tensors of the size of a pass's read vectors that are alive at once."""
 MAX_PASS_BYTES = {"cpu": 32 * 1024**2, "cuda": 1024**3}
 

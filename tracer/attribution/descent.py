@@ -41,9 +41,8 @@ class Cohort:
 
     def add_ignored(self, layer: int, values: Float[Tensor, "kv key row d_head"]) -> None:
         """Add the edges from tokens at ignored positions, which a layer's attention reads."""
-        ignored = self.sources.ignored_values(layer)
-        edges = torch.einsum("vkre,jkve->jr", values[:, : self.sources.n_ignored], ignored)
-        self.found.index_add_(0, self.sources.ignored_nodes, edges)
+        reads = values[:, : self.sources.n_ignored].permute(2, 0, 1, 3).flatten(1)
+        self.found.index_add_(0, self.sources.ignored_nodes, self.sources.ignored_values(layer) @ reads.T)
 
     def distribute(self, values: Float[Tensor, "kv key row d_head"], columns: Float[Tensor, "column kv_d"]) -> None:
         """Lay what reads values at the other positions out in columns."""

@@ -26,7 +26,9 @@ from tracer.model.replacement import ReplacementModel
 N_LIVE_COPIES = 6
 """Tensors of the size of all read vectors of a pass that are alive at once; measured."""
 MAX_PASS_BYTES = {"cpu": 32 * 1024**2, "cuda": 1024**3}
-"""Read vectors of a pass: larger ones gain no speed."""
+"""Read vectors of a pass: larger ones gain no speed on a prompt whose mixing and write vectors are kept."""
+MAX_PASS_BYTES_OF_LONG = 192 * 1024**2
+"""The same where they are made anew for every pass."""
 BLOCK_FLOPS = {"cpu": 2.5e6, "cuda": 5e9}
 """Arithmetic that takes about as long as the small operations of one block of positions at one layer."""
 
@@ -58,7 +60,10 @@ class ExplicitEngine:
         self.sources = [Sources(model, prepared) for prepared in prompts]
         device = prompts[0].errors.device.type
         d_model = prompts[0].errors.shape[-1]
-        pass_bytes = min(memory_budget_bytes // N_LIVE_COPIES, MAX_PASS_BYTES.get(device, MAX_PASS_BYTES["cpu"]))
+        enough_bytes = MAX_PASS_BYTES.get(device, MAX_PASS_BYTES["cpu"])
+        if any(sources.is_long for sources in self.sources):
+            enough_bytes = max(enough_bytes, MAX_PASS_BYTES_OF_LONG)
+        pass_bytes = min(memory_budget_bytes // N_LIVE_COPIES, enough_bytes)
         self.max_columns = max(1, pass_bytes // (4 * d_model))
         longest = max(prepared.layout.n_nodes for prepared in prompts)
         max_rows = max(1, memory_budget_bytes // (4 * N_LIVE_COPIES * longest))

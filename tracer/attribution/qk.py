@@ -36,7 +36,7 @@ from tracer.graph.layout import NodeKind, NodeLayout
 from tracer.model.attention_scores import AttentionScores, attention_scores
 from tracer.model.replacement import ReplacementModel
 
-N_CHUNK_QUERIES = 64
+N_CHUNK_QUERIES = 128
 """Sources on the query's side that are weighed at once with those on the key's."""
 ROUNDING = 1.0 + 1e-5
 """Norms are raised by it, so that rounding leaves no pair out."""
@@ -92,7 +92,8 @@ class QKAttribution:
         for chunk, norms in zip(query.split(N_CHUNK_QUERIES), query_norms.split(N_CHUNK_QUERIES), strict=True):
             keys = key[ROUNDING * self.scale * norms[0] * key_norms > least]
             weights = (self.scale * self.query_parts[chunk] @ self.key_parts[keys].T).flatten()
-            top = weights.abs().topk(min(n, len(weights))).indices
+            top = (weights.abs() > least).nonzero().flatten()
+            top = top[weights[top].abs().topk(min(n, len(top))).indices]
             found = torch.cat([best.weight, weights[top]])
             order = found.abs().argsort(descending=True, stable=True)[:n]
             best = Pairs(

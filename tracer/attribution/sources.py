@@ -42,6 +42,12 @@ class Sources:
         self.n_pos = prepared.layout.n_pos - self.n_ignored
         self._kept: dict[tuple[str, int], Any] = {}
 
+    @property
+    def is_long(self) -> bool:
+        """Whether its mixing or write vectors are too large to be kept."""
+        n_vectors = self.prepared.layout.n_features * self.prepared.errors.shape[-1]
+        return 4 * max(self.prepared.forward.patterns.numel(), n_vectors) > MAX_KEPT_BYTES
+
     def mixing(self, layer: int) -> Float[Tensor, "kv key group query"]:
         """`frozen_map.mixing` of this prompt."""
         forward = self.prepared.forward
@@ -92,9 +98,11 @@ class Sources:
         """The stream at ignored positions at every stage, in the parts of `ignored_nodes`."""
         return tuple(known_streams(self.model, self.prepared, self.n_ignored, self.model.n_layers))
 
-    def ignored_values(self, layer: int) -> Float[Tensor, "part pos kv d_head"]:
-        """What a layer's attention reads of each part of the ignored positions' stream."""
-        return torch.einsum("jkd,ved->jkve", self.ignored_streams[2 * layer], self.model.weights.layers[layer].W_V)
+    def ignored_values(self, layer: int) -> Float[Tensor, "part read"]:
+        """What a layer's attention reads of each part of the ignored positions' stream: by head, position, value."""
+        W_V, streams = self.model.weights.layers[layer].W_V, self.ignored_streams[2 * layer]
+        values = (streams @ W_V.flatten(0, 1).T).unflatten(2, W_V.shape[:2])
+        return values.transpose(1, 2).flatten(1)
 
     def writes_attention_constant(self, layer: int) -> bool:
         """Whether `written` accounts for the constant of the layer's attention too: nothing stands between them."""

@@ -193,20 +193,23 @@ def checked_token(token: int | str, model: ReplacementModel) -> int:
     Raises:
         DataError: it is not one token of the vocabulary.
     """
-    if isinstance(token, str):
-        encoded = model.tokenizer.encode(token, add_special_tokens=False)
-        if len(encoded) != 1 or encoded[0] == model.tokenizer.unk_token_id:
-            raise DataError(
-                "targets", found=f"{token!r}, {len(encoded)} token(s)", expected="one token of the vocabulary",
-                to_do="Give one token, or its id.",
-            )  # fmt: skip
-        token = encoded[0]
+    token_id = _encoded(token, model) if isinstance(token, str) else int(token)
     d_vocab = model.facts.d_vocab
-    if not 0 <= token < d_vocab:
+    if not 0 <= token_id < d_vocab:
         raise DataError(
-            "targets", found=f"id {token}", expected=f"0 to {d_vocab - 1}", to_do="Give an id of the vocabulary."
+            "targets", found=f"id {token_id}", expected=f"0 to {d_vocab - 1}", to_do="Give an id of the vocabulary."
         )
-    return int(token)
+    return token_id
+
+
+def _encoded(text: str, model: ReplacementModel) -> int:
+    encoded = model.tokenizer.encode(text, add_special_tokens=False)
+    if len(encoded) != 1 or encoded[0] == model.tokenizer.unk_token_id:
+        raise DataError(
+            "targets", found=f"{text!r}, {len(encoded)} token(s)", expected="one token of the vocabulary",
+            to_do="Give one token, or its id.",
+        )  # fmt: skip
+    return int(encoded[0])
 
 
 def checked_pos(pos: int, forward: Forward) -> int:
