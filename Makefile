@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help demo test test-all lint format types clean train-demo-model chromium
-.PHONY: benchmark benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-gpu
+.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -59,6 +59,12 @@ benchmark-long: $(INSTALLED)  ## a prompt of 1,024 tokens within a memory budget
 
 benchmark-scaling: $(INSTALLED)  ## how time and memory grow with prompt length, layers and active features
 	$(RUN)/python -m tests.benchmarks.long_prompt scaling
+
+benchmark-bound: $(INSTALLED)  ## is the bound on influence true, and how many nodes does it decide?
+	$(RUN)/python -m tests.benchmarks.bound
+
+benchmark-estimate: $(INSTALLED)  ## what tracer estimate says beside what is measured
+	$(RUN)/python -m tests.benchmarks.estimate
 
 benchmark-gpu: $(INSTALLED)  ## the same at the shape of Gemma 2 2B, on a CUDA device
 	$(RUN)/python -m tests.benchmarks.gpu

@@ -31,7 +31,7 @@ def test_rows_are_those_of_the_plain_engine(cell: Cell, n_lower: int) -> None:
     engine.n_lower = n_lower
     found = Rows(weights=torch.zeros_like(expected.weights), bias=torch.zeros_like(expected.bias))
     layers = prepared.layout.layers()[nodes]
-    for layer in layers.unique():
+    for layer in layers.unique().flip(0):
         for _, of_layer, weights, bias in engine.node_rows([(0, nodes[layers == layer])]):
             places = torch.searchsorted(nodes, of_layer)
             found.weights[places], found.bias[places] = weights.T, bias

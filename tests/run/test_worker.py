@@ -25,7 +25,9 @@ CONFIG = parse_config({
     "model": {"checkpoint": f"{DEMO}/language_model", "transcoders": f"{DEMO}/per_layer", "device": "cpu"},
     "corpus": {"source": "prompts.jsonl"},
     "aggregate": {"n_examples": 2},
+    "attribution": {"prompts_per_pass": 1},
 })
+"""One prompt a pass: sums round by what is computed together, and here rows are compared bit by bit."""
 CAPITAL = "the capital of the state containing Dallas is"
 ANSWERS = {"right": (CAPITAL, "Austin"), "wrong": (CAPITAL, "Boston"), "plain": ("Mary went to the", None)}
 
@@ -169,10 +171,8 @@ def test_an_error_that_spoils_the_process_is_not_swallowed(
         raise kind("made to fail")
 
     monkeypatch.setattr(attributing_module, "prepare_forward", run_out)
-    with pytest.raises(kind):
-        worker.trace(prompts, "shard", 0)
     with pytest.raises(SpoilingPromptError) as error:
-        worker.trace(prompts, "shard", 1)
+        worker.trace(prompts, "shard", 0)
     assert error.value.prompt_id == prompts[0].prompt_id
     assert isinstance(error.value.__cause__, kind)
 

@@ -56,10 +56,17 @@ class TinyWorker:
             raise OSError("made to fail while loading")
 
     def trace(
-        self, prompts: list[Prompt], shard_id: str, attempt: int, *, skipped: Sequence[ShardError] = ()
+        self,
+        prompts: list[Prompt],
+        shard_id: str,
+        attempt: int,
+        *,
+        skipped: Sequence[ShardError] = (),
+        one_by_one: bool = False,
     ) -> dict[str, pa.Table]:
         """As `TraceWorker.trace`; none of its faults makes a prompt one to skip."""
         assert not skipped
+        assert not one_by_one
         numbers = [prompt.metadata["number"] for prompt in prompts]
         if (
             self._fault is not None

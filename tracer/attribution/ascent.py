@@ -28,6 +28,12 @@ class SourceVectors:
     """Counted from the first position that is not ignored."""
     vectors: Float[Tensor, "source d_model"]
 
+    def some(self, which: Int[Tensor, " chosen"]) -> "SourceVectors":
+        """Some of them."""
+        return SourceVectors(
+            layer=self.layer, nodes=self.nodes[which], pos=self.pos[which], vectors=self.vectors[which]
+        )
+
 
 class Ascent:
     """Vectors of some sources at the positions that see them; sources are sorted by position."""

@@ -25,10 +25,11 @@ from tracer.model.replacement import ReplacementModel
 
 N_LIVE_COPIES = 6
 """Tensors of the size of all read vectors of a pass that are alive at once; measured."""
-MAX_PASS_BYTES = {"cpu": 32 * 1024**2, "cuda": 1024**3}
-"""Read vectors of a pass: larger ones gain no speed on a prompt whose mixing and write vectors are kept."""
-MAX_PASS_BYTES_OF_LONG = 192 * 1024**2
-"""The same where they are made anew for every pass."""
+PASS_BYTES = {"cpu": 2.5 * 2**20, "cuda": 2.0**30}
+MIN_PASS_COLUMNS = 1024
+"""Read vectors of a pass, as bytes but at least so many: more gain little speed, and need memory."""
+MAX_PASS_COLUMNS_OF_LONG = 2**16
+"""The same for prompts so long that mixing and write vectors are made anew for every pass."""
 BLOCK_FLOPS = {"cpu": 2.5e6, "cuda": 5e9}
 """Arithmetic that takes about as long as the small operations of one block of positions at one layer."""
 
@@ -60,11 +61,10 @@ class ExplicitEngine:
         self.sources = [Sources(model, prepared) for prepared in prompts]
         device = prompts[0].errors.device.type
         d_model = prompts[0].errors.shape[-1]
-        enough_bytes = MAX_PASS_BYTES.get(device, MAX_PASS_BYTES["cpu"])
+        enough = max(MIN_PASS_COLUMNS, int(PASS_BYTES.get(device, PASS_BYTES["cpu"]) / (4 * d_model)))
         if any(sources.is_long for sources in self.sources):
-            enough_bytes = max(enough_bytes, MAX_PASS_BYTES_OF_LONG)
-        pass_bytes = min(memory_budget_bytes // N_LIVE_COPIES, enough_bytes)
-        self.max_columns = max(1, pass_bytes // (4 * d_model))
+            enough = max(enough, MAX_PASS_COLUMNS_OF_LONG)
+        self.max_columns = max(1, min(memory_budget_bytes // (4 * N_LIVE_COPIES * d_model), enough))
         longest = max(prepared.layout.n_nodes for prepared in prompts)
         max_rows = max(1, memory_budget_bytes // (4 * N_LIVE_COPIES * longest))
         self.max_rows = max_rows if n_chunk_rows is None else min(n_chunk_rows, max_rows)
@@ -122,7 +122,8 @@ class ExplicitEngine:
             if bool((is_low & is_feature).any()):
                 low = (is_low & is_feature).nonzero().flatten()
                 yield prompt, nodes[low], *self._meeting(prompt).low_rows(nodes[low], selected(reads, low))
-            for n_lower, which in ((self.n_lower, ~is_low), (0, is_low & ~is_feature)):
+            meets = self.n_lower > 0 and bool(self._meeting(prompt).streams)
+            for n_lower, which in ((self.n_lower if meets else 0, ~is_low), (0, is_low & ~is_feature)):
                 if bool(which.any()):
                     rows = which.nonzero().flatten()
                     pulled[n_lower].append((prompt, nodes[rows], selected(reads, rows)))
@@ -145,7 +146,13 @@ class ExplicitEngine:
 
     def _meeting(self, prompt: int) -> Meeting:
         if prompt not in self._meetings:
-            self._meetings[prompt] = Meeting(self.sources[prompt], self.n_lower, self.worth_a_block, self.precision)
+            self._meetings[prompt] = Meeting(
+                self.sources[prompt],
+                self.n_lower,
+                max_columns=self.max_columns,
+                worth_a_block=self.worth_a_block,
+                precision=self.precision,
+            )
         return self._meetings[prompt]
 
     def _cones(self, prompt: int, reads: Reads) -> Int[Tensor, " row"]:

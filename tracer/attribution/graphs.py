@@ -88,6 +88,7 @@ def graphs_of(
         compute_rows(states, rows_of, at_once=at_once, progress=_report if verbose else None)
         wanted = [_wanted(state, node_threshold) for state in states]
         _compute_again(states, wanted, rows_of, memory_budget_bytes)
+    del rows_of  # what it holds is not needed while edges are made
     return [
         _assemble(model, prepared, state, mask, text)
         for prepared, state, mask, text in zip(prompts, states, wanted, texts or [None] * len(prompts), strict=True)
@@ -112,7 +113,8 @@ def _rows_of(
     def rows_of(requests: Sequence[NodeRequest]) -> Iterator[NodeRows]:
         for prompt, nodes in requests:
             rows = oracles[prompt].rows(nodes)
-            yield prompt, nodes, rows.weights.T, rows.bias
+            device = prompts[prompt].errors.device
+            yield prompt, nodes, rows.weights.T.to(device), rows.bias.to(device)
 
     return rows_of
 
@@ -129,7 +131,7 @@ def _report(n_done: int, n_features: int) -> None:
 
 
 def _target_weights(prepared: Prepared) -> Tensor:
-    weights = torch.zeros(prepared.layout.n_nodes)
+    weights = prepared.errors.new_zeros(prepared.layout.n_nodes)
     weights[prepared.layout.first_target :] = torch.tensor([target.weight for target in prepared.targets.targets])
     return weights
 
@@ -138,7 +140,7 @@ def _wanted(state: PromptRows, node_threshold: float | None) -> Bool[Tensor, " n
     """Nodes whose edges are wanted; None where all are."""
     if node_threshold is None:
         return None
-    mask = rank(state.tracked.influence.float(), node_threshold).kept
+    mask = rank(state.tracked.influence.float().cpu(), node_threshold).kept
     mask[state.layout.first_token :] = True
     return mask
 
@@ -181,9 +183,9 @@ def _assemble(
         edge_source=edge_source,
         edge_weight=edge_weight,
         has_row=state.has_row,
-        row_bias=state.row_bias,
-        error_share=state.error_share,
+        row_bias=state.row_bias.cpu(),
+        error_share=state.error_share.cpu(),
         node_mask=torch.ones(layout.n_nodes, dtype=torch.bool) if wanted is None else wanted,
-        influence=state.tracked.influence.float(),
+        influence=state.tracked.influence.float().cpu(),
         uncovered_influence=state.uncovered_influence,
     )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tracer.graph.layout import NodeLayout
 
-MAX_EDGES_AT_ONCE = 2**20
+MAX_EDGES_AT_ONCE = 2**17
 """Entries of rows that are made into edges at once; bounds the indices that this takes."""
 
 
@@ -99,8 +99,8 @@ class KeptRows:
         del blocks
         if wanted is not None:
             order, places = order[wanted[nodes[order]]], wanted[columns].nonzero().flatten()
-            columns, rows = columns[places], rows[:, places]
+            columns, rows = columns[places], rows[:, places.to(rows.device)]
         for some in order.split(max(1, MAX_EDGES_AT_ONCE // max(1, len(columns)))):
-            part = rows[some]
+            part = rows[some.to(rows.device)]
             row, column = part.nonzero(as_tuple=True)
-            yield nodes[some][row], columns[column], part[row, column]
+            yield nodes[some][row.cpu()], columns[column.cpu()], part[row, column].cpu()

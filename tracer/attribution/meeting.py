@@ -24,7 +24,9 @@ from tracer.attribution.sources import Sources
 class Meeting:
     """The sources below layer `n_lower` of one prompt, pushed up to the stream in front of that layer."""
 
-    def __init__(self, sources: Sources, n_lower: int, worth_a_block: float, precision: Precision) -> None:
+    def __init__(
+        self, sources: Sources, n_lower: int, *, max_columns: int, worth_a_block: float, precision: Precision
+    ) -> None:
         self.sources = sources
         layout = sources.prepared.layout
         n_features = layout.layer_features(n_lower - 1).stop
@@ -42,25 +44,46 @@ class Meeting:
         for batch in batches:
             places = place[first : first + len(batch.pos)]
             first += len(batch.pos)
-            span = rising_span(batch.pos.cpu(), sources.n_pos, worth_a_block)
-            ascent = Ascent(sources, batch, span, precision)
-            found = batch.vectors.new_zeros(layout.n_nodes + 2, len(batch.pos))
-            ascent.rise(n_lower, found)
-            places = places[span.rows.to(places.device)]
-            self.edges[:, places] = found[:n_features]
-            for pos_idx, stream in enumerate(self.streams):
-                seen = ascent.at_position(pos_idx)
-                stream[len(sources.ignored_nodes) + places[: len(seen)]] = seen
+            n_parts = -(-len(batch.pos) * (sources.n_pos + 1) // (2 * max_columns))
+            for some in batch.pos.argsort(stable=True).chunk(max(1, n_parts)):
+                self._push(batch.some(some), places[some], n_lower, worth_a_block, precision)
+
+    def _push(
+        self,
+        batch: SourceVectors,
+        places: Int[Tensor, " source"],
+        n_lower: int,
+        worth_a_block: float,
+        precision: Precision,
+    ) -> None:
+        """Push sources up; their streams and edges go to `places` among all sources."""
+        sources = self.sources
+        span = rising_span(batch.pos.cpu(), sources.n_pos, worth_a_block)
+        ascent = Ascent(sources, batch, span, precision)
+        found = batch.vectors.new_zeros(sources.prepared.layout.n_nodes + 2, len(batch.pos))
+        ascent.rise(n_lower, found)
+        places = places[span.rows.to(places.device)]
+        self.edges[:, places] = found[: len(self.edges)]
+        for pos, stream in enumerate(self.streams):
+            seen = ascent.at_position(pos)
+            stream[len(sources.ignored_nodes) + places[: len(seen)]] = seen
 
     def _known_first(self, n_seen: list[int]) -> list[Float[Tensor, "part d_model"]]:
         """Per position, room for what each source that it sees brought, after what is known beforehand."""
         known = self.known[-1][:, self.sources.n_ignored :]
-        return [torch.cat([known[:, pos], known.new_zeros(n, known.shape[-1])]) for pos, n in enumerate(n_seen)]
+        streams = [known.new_zeros(len(known) + n, known.shape[-1]) for n in n_seen]
+        for pos, stream in enumerate(streams):
+            stream[: len(known)] = known[:, pos]
+        return streams
 
     def low_rows(
         self, nodes: Int[Tensor, " row"], reads: Reads
     ) -> tuple[Float[Tensor, "node row"], Float[Tensor, " row"]]:
-        """Rows of feature nodes below the middle, whose reads are given, and what they owe to no node."""
+        """Rows of feature nodes below the middle, whose reads are given, and what they owe to no node.
+
+        Rows come from the top down, so the streams are let go here: who meets after all pulls down all the way.
+        """
+        self.streams = []
         layout, ignored = self.sources.prepared.layout, self.sources.ignored_nodes
         rows = reads.vectors.new_zeros(layout.n_nodes + 1, len(nodes))
         rows[self.nodes] = self.edges[nodes.to(self.edges.device)].T

@@ -7,7 +7,7 @@ influential features, as many as its share of what may stay uncovered allows; wh
 below. The choice depends on influences alone, not on which rows or prompts are computed together.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,7 +20,7 @@ from tracer.graph.influence import DescendingInfluence
 from tracer.graph.layout import NodeLayout
 
 NodeRequest = tuple[int, Int[Tensor, " _"]]
-"""A prompt's index in the pass, and nodes that all read at one layer."""
+"""A prompt's index in the pass, and nodes of it."""
 NodeRows = tuple[int, Int[Tensor, " _"], Float[Tensor, "_ _"], Float[Tensor, " _"]]
 """Prompt, nodes, their rows node by node, and what their values owe to no node."""
 RowsOf = Callable[[Sequence[NodeRequest]], Iterable[NodeRows]]
@@ -28,7 +28,7 @@ RowsOf = Callable[[Sequence[NodeRequest]], Iterable[NodeRows]]
 
 @dataclass(slots=True, kw_only=True)
 class PromptRows:
-    """What is known of one prompt's adjacency so far."""
+    """What is known of one prompt's adjacency so far; what grows with the nodes is where the rows are computed."""
 
     layout: NodeLayout
     target_weights: Float[Tensor, " node"]
@@ -52,20 +52,21 @@ class PromptRows:
     @property
     def uncovered_influence(self) -> float:
         """`U`."""
-        waiting = self.tracked.influence[: self.layout.n_features][~self.has_row]
+        waiting = self.tracked.influence[: self.layout.n_features][~self.has_row.to(self.tracked.influence.device)]
         return float(waiting.sum() / self.tracked.weights.sum())
 
     def choose(self, layer: int) -> Int[Tensor, " chosen"]:
         """The features of a layer whose rows are computed, once those of all higher layers are."""
         found = self.layout.layer_features(layer)
-        reach = self.tracked.influence[found]
+        influence = self.tracked.influence[: found.stop].cpu()
+        reach = influence[found]
         wanted = torch.ones_like(reach, dtype=torch.bool)
         if self.coverage < 1.0:
             values, order = reach.sort(stable=True)
             wanted[order[values.cumsum(0) <= self._allowance(layer)]] = False
         if self.max_feature_nodes is not None:
             n_left = self.max_feature_nodes - int(self.has_row.sum())
-            best = self.tracked.influence[: found.stop].topk(min(n_left, found.stop)).indices
+            best = influence.topk(min(n_left, found.stop)).indices
             wanted &= torch.zeros(found.stop, dtype=torch.bool).index_fill_(0, best, True)[found]
         self.n_uncovered += float(reach[~wanted].sum())
         return wanted.nonzero().flatten() + found.start
@@ -83,10 +84,10 @@ class PromptRows:
     def take(self, nodes: Int[Tensor, " row"], weights: Float[Tensor, "node row"], bias: Float[Tensor, " row"]) -> None:
         """Account for complete rows."""
         first_error, first_token = self.layout.first_error, self.layout.first_token
-        absolute = weights.abs()
-        sums = self.tracked.add(nodes, absolute)
-        self.error_share[nodes] = absolute[first_error:first_token].sum(0) / sums
-        self.row_bias[nodes] = bias
+        absolute, places = weights.abs(), nodes.to(weights.device)
+        sums = self.tracked.add(places, absolute)
+        self.error_share[places] = absolute[first_error:first_token].sum(0) / sums
+        self.row_bias[places] = bias
         self.has_row[nodes[nodes < self.layout.n_features]] = True
         self.kept.add(int(self.layout.layers()[nodes[0]]), nodes, weights)
 
@@ -108,11 +109,10 @@ def compute_rows(
     """
     n_features = sum(prompt.layout.n_features for prompt in prompts)
 
-    def of_each(chosen: Callable[[PromptRows], Tensor], whole: bool) -> Iterator[NodeRows]:
+    def of_each(chosen: Callable[[PromptRows], Tensor], whole: bool) -> Iterable[NodeRows]:
         wanted = [(idx, chosen(prompt)) for idx, prompt in enumerate(prompts) if at_once[idx] == whole]
         requests = [(idx, nodes) for idx, nodes in wanted if len(nodes)]
-        for idx, nodes, weights, bias in rows_of(requests) if requests else ():
-            yield idx, nodes, weights.cpu(), bias.cpu()
+        return rows_of(requests) if requests else ()
 
     _take_at_once(prompts, of_each(lambda prompt: torch.cat([_features(prompt), _targets(prompt)]), whole=True))
     for idx, nodes, weights, bias in of_each(_targets, whole=False):
@@ -137,6 +137,8 @@ def _take_at_once(prompts: Sequence[PromptRows], found: Iterable[NodeRows]) -> N
     parts = []
     for idx, nodes, weights, bias in found:
         layers = prompts[idx].layout.layers()[nodes]
-        parts += [(layer, idx, layers == layer, nodes, weights, bias) for layer in layers.unique().tolist()]
-    for _, idx, of_layer, nodes, weights, bias in sorted(parts, key=lambda part: -part[0]):
-        prompts[idx].take(nodes[of_layer], weights[:, of_layer], bias[of_layer])
+        for layer in layers.unique().tolist():
+            parts.append((layer, idx, (layers == layer).nonzero().flatten(), nodes, weights, bias))
+    for _, idx, rows, nodes, weights, bias in sorted(parts, key=lambda part: -part[0]):
+        places = rows.to(weights.device)
+        prompts[idx].take(nodes[rows], weights[:, places], bias[places])

@@ -24,6 +24,8 @@ class Assignment:
     shard: Shard
     attempt: int
     skipped: tuple[ShardError, ...] = ()
+    one_by_one: bool = False
+    """Whether each prompt gets a pass of its own, so that one that does not fit can be told from its neighbours."""
 
 
 class Backlog:
@@ -34,9 +36,10 @@ class Backlog:
         self._n_tried: Counter[str] = Counter()
         self._n_failed: Counter[str] = Counter()
         self._n_spoilt: Counter[tuple[str, str]] = Counter()
+        self._one_by_one: set[str] = set()
         self._skipped: defaultdict[str, tuple[ShardError, ...]] = defaultdict(tuple)
         self._first_attempt = session * ATTEMPTS_PER_SESSION
-        self._max_attempts = min(max_attempts, ATTEMPTS_PER_SESSION // (MAX_SKIPPED_PROMPTS + 1))
+        self._max_attempts = min(max_attempts, (ATTEMPTS_PER_SESSION - 1) // (MAX_SKIPPED_PROMPTS + 1))
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -46,13 +49,18 @@ class Backlog:
         shard = self._waiting.popleft()
         attempt = self._first_attempt + self._n_tried[shard.shard_id]
         self._n_tried[shard.shard_id] += 1
-        return Assignment(shard, attempt, self._skipped[shard.shard_id])
+        return Assignment(shard, attempt, self._skipped[shard.shard_id], shard.shard_id in self._one_by_one)
 
     def give_back(self, shard: Shard, error: ShardError) -> bool:
         """Try a failed shard again later; False where it has no attempt left.
 
         A prompt that spoilt `SPOILT_ATTEMPTS` of them is skipped from then on, and the count of attempts starts anew.
+        Where it is not known which prompt of a pass did, the shard is tried prompt by prompt; no failure is counted.
         """
+        if error.needs_fresh_process and error.prompt_id is None and shard.shard_id not in self._one_by_one:
+            self._one_by_one.add(shard.shard_id)
+            self._waiting.append(shard)
+            return True
         self._n_failed[shard.shard_id] += 1
         if self._must_skip(shard, error):
             self._skipped[shard.shard_id] += (error,)

@@ -37,7 +37,13 @@ class Worker(Protocol):
     """Turns prompts into rows; holds the model. `tracer.run.worker.TraceWorker` is the one of the product."""
 
     def trace(
-        self, prompts: list[Prompt], shard_id: str, attempt: int, *, skipped: Sequence[ShardError] = ()
+        self,
+        prompts: list[Prompt],
+        shard_id: str,
+        attempt: int,
+        *,
+        skipped: Sequence[ShardError] = (),
+        one_by_one: bool = False,
     ) -> dict[str, pa.Table]:
         """One table per name in `SHARD_TABLES`; prompts of `skipped` are rows of `failures`, untried.
 
@@ -114,7 +120,9 @@ class ShardRunner:
         started = time.monotonic()
         try:
             prompts = read_shard(self._root, shard)
-            tables = self._worker.trace(prompts, shard.shard_id, attempt, skipped=assignment.skipped)
+            tables = self._worker.trace(
+                prompts, shard.shard_id, attempt, skipped=assignment.skipped, one_by_one=assignment.one_by_one
+            )
             parts = {
                 table.name: write_part(self._root, table, tables[table.name], shard_id=shard.shard_id, attempt=attempt)
                 for table in SHARD_TABLES

@@ -25,7 +25,7 @@ from tracer.model.replacement import ReplacementModel
 from tracer.model.tokenizer import token_separator, token_text
 from tracer.run.attending import attention_frames, check_attention
 from tracer.run.attributing import Attributed, NotAttributed, attribute_prompts
-from tracer.run.backlog import ATTEMPTS_PER_SESSION, SPOILT_ATTEMPTS
+from tracer.run.backlog import ATTEMPTS_PER_SESSION
 from tracer.run.ledger import ShardError
 from tracer.run.work import SPOILS_THE_PROCESS, SpoilingPromptError
 from tracer.tables import rows
@@ -74,10 +74,16 @@ class TraceWorker:
         }
 
     def trace(
-        self, prompts: Sequence[Prompt], shard_id: str, attempt: int, *, skipped: Sequence[ShardError] = ()
+        self,
+        prompts: Sequence[Prompt],
+        shard_id: str,
+        attempt: int,
+        *,
+        skipped: Sequence[ShardError] = (),
+        one_by_one: bool = False,
     ) -> dict[str, pa.Table]:
         """Attribute every prompt; one that fails, or is in `skipped`, becomes a row of `failures`. One table per shard
-        table.
+        table. `one_by_one`: a pass for each prompt.
 
         Raises:
             SpoilingPromptError: a prompt left this process unusable.
@@ -94,7 +100,8 @@ class TraceWorker:
                 )
                 continue
             wanted.append(prompt)
-        for outcome in attribute_prompts(self.model, self.config, wanted, self._prompts_per_pass(attempt)):
+        per_pass = 1 if one_by_one else self.config.attribution.prompts_per_pass
+        for outcome in attribute_prompts(self.model, self.config, wanted, per_pass):
             error = outcome.error if isinstance(outcome, NotAttributed) else self._add_rows(outcome, shard, volatile)
             if error is not None:
                 failure = _failure(outcome.prompt, shard_id, type(error).__name__, str(error), attempt)
@@ -105,12 +112,6 @@ class TraceWorker:
     def feature_logits(self, features: Sequence[tuple[int, int]], n_tokens: int) -> pa.Table:
         """Rows of `feature_logits` for (layer, feature) pairs: what each promotes and suppresses most."""
         return rows.from_records(TABLES["feature_logits"], promoted_tokens(self.model, features, n_tokens))
-
-    def _prompts_per_pass(self, attempt: int) -> int:
-        """One where a shard is tried again, so that a prompt that does not fit can be told from its neighbours."""
-        can_try_again = self.config.runner.max_attempts > SPOILT_ATTEMPTS
-        is_first = attempt % ATTEMPTS_PER_SESSION == 0
-        return self.config.attribution.prompts_per_pass if is_first and can_try_again else 1
 
     def _add_rows(self, outcome: Attributed, shard: _ShardRows, volatile: dict[str, Any]) -> Exception | None:
         """Rows of one graph; gives the error if there is one, and then adds nothing."""
