@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import re
 import shutil
 from itertools import pairwise
@@ -60,7 +59,7 @@ def test_the_bias_of_the_means_is_said_where_coverage_leaves_rows_out(
     database = tmp_path / "results.duckdb"
     shutil.copy(finished_run, database)
     with connect(database, read_only=False) as connection:
-        connection.execute("UPDATE runs SET config = ?", [json.dumps({"attribution": {"coverage": coverage}})])
+        connection.execute("UPDATE graphs SET uncovered_influence = ?", [1 - coverage])
     note = parse_page(render_page(database)).by_id("figures-note")
     assert ("nodes whose row was not computed count as free of error" in note.text) == is_said
     values = [float(element.attributes["value"] or "nan") for element in note.all("data")]

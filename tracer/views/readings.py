@@ -113,9 +113,9 @@ def read_run(database: Path) -> dict[str, Any]:
     return runs.row(0, named=True)
 
 
-def read_coverage(run: dict[str, Any]) -> float:
-    """The share of logit weight whose influence attribution followed, from the run's settings."""
-    return json.loads(run["config"]).get("attribution", {}).get("coverage", 1.0)
+def read_coverage(database: Path) -> float:
+    """The share of logit weight whose influence was followed, in the graph where it is least."""
+    return query(database, "SELECT 1 - coalesce(max(uncovered_influence), 0) FROM graphs").item()
 
 
 def read_totals(database: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def summarise(database: Path, n_rows: int = N_ROWS) -> Summary:
         n_graphs=run["n_graphs"],
         n_failures=run["n_failures"],
         seconds=run["seconds"],
-        coverage=readings.read_coverage(run),
+        coverage=readings.read_coverage(database),
         **totals,
         stratified_by=readings.read_strata(run, database),
         label_methods=readings.read_label_methods(database),
