@@ -91,7 +91,7 @@ class AttributionConfig(Settings):
     memory_budget_bytes: int = Field(
         2 * 1024**3,
         ge=2**20,
-        description="memory for the read vectors of the rows computed at once, bytes",
+        description="working memory of attribution, bytes: half for the rows at work, half for rows that are held",
         json_schema_extra=NOT_IN_RESULTS,
     )
 

@@ -212,8 +212,9 @@ def test_influence_of_frames_is_a_share_of_the_target_weights(demo_model: Replac
 def test_bad_input_is_refused_with_a_clear_error(demo_model: ReplacementModel) -> None:
     with pytest.raises(DataError, match="one token of the vocabulary"):
         attribute(DEMO_PROMPTS[0], demo_model, attribution_targets=["no such word"])
-    with pytest.raises(ConfigError, match="coverage"):
-        attribute(DEMO_PROMPTS[0], demo_model, coverage=0.0)
+    for setting in ({"coverage": 0.0}, {"node_threshold": 1.5}, {"memory_budget_bytes": 0}):
+        with pytest.raises(ConfigError, match=next(iter(setting))):
+            attribute(DEMO_PROMPTS[0], demo_model, **setting)
     with pytest.raises(DataError, match="unknown"):
         attribute("xyzzy plugh", demo_model)
     with pytest.raises(DataError, match="at most 64"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.checkpoints import write_checkpoint, write_transcoders
+from tests.checkpoints import loaded, write_checkpoint, write_transcoders
 from tracer.attribution.definitions import DemeanedLogit, LogitDirection
 from tracer.attribution.explicit import ExplicitEngine
 from tracer.attribution.oracle import Oracle
@@ -73,6 +73,18 @@ def test_reads_of_every_kind_give_the_oracles_rows(random_model: ReplacementMode
     for name, row, oracle_row in zip(KINDS, found.weights, expected.weights, strict=True):
         difference = float((row - oracle_row).abs().max())
         assert difference <= 1e-4 * float(oracle_row.abs().max()), name
+    torch.testing.assert_close(found.bias, expected.bias, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("names", [("probe between attention and MLP",), tuple(KINDS)], ids=["alone", "all"])
+def test_in_parallel_layers_too_a_stream_lies_behind_attention(names: tuple[str, ...]) -> None:
+    _, model = loaded("neox")
+    given = [KINDS[name] for name in names]
+    prepared = prepare(model, model.tokenize(PROMPT), given_targets=given)
+    found = ExplicitEngine(model, prepared, memory_budget_bytes=2**24).rows_of_reads(prepared.targets.reads)
+    expected = Oracle(model, prepared).rows(target_nodes(prepared))
+    difference = (found.weights - expected.weights).abs().amax(1)
+    assert bool((difference <= 1e-4 * expected.weights.abs().amax(1)).all())
     torch.testing.assert_close(found.bias, expected.bias, atol=2e-4, rtol=1e-4)
 
 

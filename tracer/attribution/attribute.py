@@ -11,7 +11,7 @@ Example:
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxtyping import Int
 from torch import Tensor
@@ -56,11 +56,10 @@ def attribute(
         desired_logit_prob: probability mass that they reach.
         batch_size: rows computed at once; chosen from the memory budget when not given.
         max_feature_nodes: hard cap on feature rows, most influential first.
-        offload: accepted for circuit-tracer's callers; no autograd graph is held here, so there is nothing to move.
         verbose: log progress at INFO level.
-        update_interval: accepted for circuit-tracer's callers; ranking is renewed every round.
-        coverage: share of the target weights whose influence is followed; 1.0 computes every row.
-        memory_budget_bytes: working memory of the engine.
+        offload, update_interval: accepted for circuit-tracer's callers; without effect.
+        coverage: least share of the target weights whose influence is followed; 1.0 computes every row.
+        memory_budget_bytes: working memory, half of it for rows that are held.
         node_threshold: where given, the graph holds only edges between nodes that pruning at this threshold keeps.
         precision: arithmetic of the large products: `float32`, `tf32` or `bfloat16`.
         engine: `explicit`, or `oracle` (autograd; slow, for checks); by default the first wherever the architecture is
@@ -70,7 +69,9 @@ def attribute(
         ConfigError: a setting is out of range.
         DataError: the prompt or a target cannot be used.
     """
-    _check_settings(coverage, max_feature_nodes, batch_size)
+    _check_settings(
+        coverage, node_threshold, max_feature_nodes, batch_size, memory_budget_bytes, precision, engine
+    )  # fmt: skip
     prepared = prepare(
         model,
         model.tokenize(prompt),
@@ -82,32 +83,47 @@ def attribute(
     return graph_of(
         model, prepared, text=prompt if isinstance(prompt, str) else None, coverage=coverage, batch_size=batch_size,
         max_feature_nodes=max_feature_nodes, memory_budget_bytes=memory_budget_bytes, node_threshold=node_threshold,
-        precision=precision, engine=engine or default_engine(model), verbose=verbose,
+        precision=precision, engine=default_engine(model, engine), verbose=verbose,
     )  # fmt: skip
 
 
-def default_engine(model: ReplacementModel) -> Engine:
-    """The explicit engine where it knows the architecture, else the oracle, with a warning."""
-    if model.facts.explicit:
-        return "explicit"
+def default_engine(model: ReplacementModel, asked: Engine | None = None) -> Engine:
+    """The engine asked for; else the explicit one where it knows the architecture, and the oracle with a warning.
+
+    Raises:
+        ConfigError: the explicit engine is asked for and does not know the architecture.
+    """
+    name = model.facts.architecture_name
+    if model.facts.explicit or asked == "oracle":
+        return asked or "explicit"
+    if asked is not None:
+        raise ConfigError(
+            "attribute", found=f"engine {asked!r} for {name}", expected="an architecture of the table",
+            to_do="Leave the engine out; autograd does it then.",
+        )  # fmt: skip
     warnings.warn(
-        f"{model.facts.architecture_name} is not in the table of architectures: attribution falls back to autograd, "
-        "which is exact but slow",
+        f"{name} is not in the table of architectures: attribution falls back to autograd, which is exact but slow",
         stacklevel=3,
     )
     return "oracle"
 
 
-def _check_settings(coverage: float, max_feature_nodes: int | None, batch_size: int | None) -> None:
-    if not 0.0 < coverage <= 1.0:
-        raise ConfigError(
-            "attribute", found=f"coverage {coverage}", expected="a share in (0, 1]", to_do="Mend the setting."
-        )
-    for name, count in (("max_feature_nodes", max_feature_nodes), ("batch_size", batch_size)):
-        if count is not None and count < 1:
-            raise ConfigError(
-                "attribute", found=f"{name} {count}", expected="a positive number", to_do="Mend the setting."
-            )
+def _check_settings(
+    coverage: float, node_threshold: float | None, max_feature_nodes: int | None, batch_size: int | None,
+    memory_budget_bytes: int, precision: str, engine: str | None,
+) -> None:  # fmt: skip
+    found = [
+        (f"coverage {coverage}", 0.0 < coverage <= 1.0, "a share in (0, 1]"),
+        (f"node_threshold {node_threshold}", node_threshold is None or 0.0 <= node_threshold <= 1.0, "a share"),
+        (f"max_feature_nodes {max_feature_nodes}", max_feature_nodes is None or max_feature_nodes > 0, "at least 1"),
+        (f"batch_size {batch_size}", batch_size is None or batch_size > 0, "at least 1"),
+        (f"memory_budget_bytes {memory_budget_bytes}", memory_budget_bytes > 0, "at least 1"),
+        (f"precision {precision!r}", precision in get_args(Precision), " or ".join(get_args(Precision))),
+        (f"engine {engine!r}", engine is None or engine in get_args(Engine), " or ".join(get_args(Engine))),
+    ]
+    for setting, is_good, expected in found:
+        if not is_good:
+            raise ConfigError("attribute", found=setting, expected=expected, to_do="Mend the setting.")
 
 
 def _given(targets: Sequence[TargetSpec] | Tensor | None) -> list[TargetSpec]:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tracer.attribution.explicit import MIN_PASS_COLUMNS, PASS_BYTES
+from tracer.attribution.graphs import EVERY_ROW_FLOPS
+
 FLOAT_BYTES = 4
 """All arithmetic is float32."""
 MB = 10**6
@@ -21,7 +24,6 @@ N_FORWARD_COPIES = 2
 """Captured tensors of a forward pass are held once by the hooks and once stacked."""
 N_PASS_COPIES = 3
 """Tensors of the size of a pass's read vectors that are alive at once."""
-MAX_PASS_BYTES = {"cpu": 32 * 1024**2, "cuda": 1024**3}
 
 VECTOR_BYTES_PER_S = {"cpu": 8e9, "cuda": 2e12}
 """How fast vectors are written and read between the products of a sweep."""
@@ -80,14 +82,19 @@ class Work:
 
     def share_of_rows(self, shape: Shape) -> float:
         """Share of the features whose rows are computed."""
-        share = rows_share(self.coverage)
+        share = 1.0 if self.is_small(shape) else rows_share(self.coverage)
         if self.max_feature_nodes is None:
             return share
         return min(share, self.max_feature_nodes / max(1.0, self.n_feature_nodes(shape)))
 
+    def is_small(self, shape: Shape) -> bool:
+        """Whether a prompt is so little work that every row is computed, whatever the coverage."""
+        n_columns = self.n_feature_nodes(shape) * self.n_tokens / 2
+        return 4.0 * n_columns * shape.n_layers * shape.n_heads * shape.d_head * shape.d_model <= EVERY_ROW_FLOPS
+
     def n_lower(self, shape: Shape) -> int:
         """Layers whose sources are pushed up instead of pulling rows down through them: only where all are wanted."""
-        if self.coverage < 1.0 or self.share_of_rows(shape) < 1.0:
+        if self.coverage < 1.0 or self.share_of_rows(shape) < 1.0 or self.is_small(shape):
             return 0
         room = self.memory_budget_bytes / 8
         fitting = (below for below in range(1, shape.n_layers) if self.pushed_bytes(shape, below) <= room)
@@ -156,7 +163,11 @@ def _of_prompts(shape: Shape, work: Work, device: str) -> list[Item]:
     n_rows = work.n_together * n_nodes / n_layers
     budget = work.memory_budget_bytes / 2
     read_vectors = min(
-        MAX_PASS_BYTES[device], budget / N_PASS_COPIES, FLOAT_BYTES * n_rows * n_tokens / 2 * shape.d_model
+        max(PASS_BYTES[device], FLOAT_BYTES * MIN_PASS_COLUMNS * shape.d_model),
+        budget / N_PASS_COPIES,
+        FLOAT_BYTES * n_rows * n_tokens / 2 * shape.d_model,
+        budget / N_PASS_COPIES,
+        FLOAT_BYTES * n_rows * n_tokens / 2 * shape.d_model,
     )
     found = min(budget / N_PASS_COPIES, FLOAT_BYTES * (n_nodes + (n_layers + 1) * n_tokens) * n_rows)
     # A position holds the sources that it sees, half of them on average.

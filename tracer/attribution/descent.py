@@ -74,26 +74,41 @@ class Descent:
         Args:
             down_to: the layer in front of whose attention to stop; 0 ends at the tokens, with all edges found.
         """
-        parallel = self.model.facts.parallel
-        reads_once = len(self.stages) == 1 and all(_reads_once(cohort) for cohort in self.cohorts)
         for stage in range(self.stages[-1], 2 * down_to - 1, -1):
-            if stage in self.stages:
+            is_between = self.model.facts.parallel and stage % 2 == 1
+            # In a parallel layer, rows that read between attention and MLP enter with those that pass both.
+            if stage in self.stages and (not is_between or stage == self.stages[-1]):
                 self._enter(stage)
-            layer, behind_attention = divmod(stage, 2)
-            if stage == 2 * down_to:
-                break
-            if not behind_attention:
-                for cohort in self.cohorts:
-                    cohort.contract(self.columns, cohort.sources.written(layer - 1))
-                if not parallel:
-                    self._add_skip(layer - 1, self.columns)
-                    continue
-                layer -= 1
-            if not parallel or not behind_attention:
-                self._attention(layer, own=reads_once and stage == self.stages[-1] and behind_attention == 1)
+            if stage > 2 * down_to and (not is_between or stage == self.stages[-1]):
+                self._descend(stage)
         if 0 in self.stages:
             for cohort in self.cohorts:
                 cohort.contract(self.columns, cohort.sources.start())
+
+    def _descend(self, stage: int) -> None:
+        """To the stage below; past a parallel layer, two at once."""
+        layer, behind_attention = divmod(stage, 2)
+        if behind_attention:
+            reads_once = self.stages == [stage] and all(_reads_once(cohort) for cohort in self.cohorts)
+            self._attention(layer, own=reads_once, skipping=None)
+            return
+        for cohort in self.cohorts:
+            cohort.contract(self.columns, cohort.sources.written(layer - 1))
+        if self.model.facts.parallel:
+            self._parallel_layer(layer - 1)
+        else:
+            self._add_skip(layer - 1, self.columns)
+
+    def _parallel_layer(self, layer: int) -> None:
+        """Attention and skip connection of a layer in which both read the same stream.
+
+        Rows that read behind attention alone enter here: they pass attention, but not the skip.
+        """
+        skipping = self.columns
+        if 2 * layer + 1 in self.stages:
+            skipping = self.columns.clone()
+            self._enter(2 * layer + 1)
+        self._attention(layer, own=False, skipping=skipping)
 
     def _enter(self, stage: int) -> None:
         """Put read vectors where they read; what they read at ignored positions is known at once."""
@@ -123,8 +138,14 @@ class Descent:
             if constant is not None:
                 cohort.add_constant(self.columns, constant)
 
-    def _attention(self, layer: int, *, own: bool) -> None:
-        """Pass read vectors behind a layer's attention on to what it reads; `own`: each row reads one position yet."""
+    def _attention(self, layer: int, *, own: bool, skipping: Float[Tensor, "column d_model"] | None) -> None:
+        """Pass read vectors behind a layer's attention on to what it reads.
+
+        Args:
+            layer: the layer.
+            own: whether each row reads one position yet.
+            skipping: read vectors that pass the layer's skip connection beside attention, where there is any.
+        """
         if not self.cohorts[0].sources.writes_attention_constant(layer):
             self._add_attention_constant(layer)
         weights = self.model.weights.layers[layer]
@@ -143,8 +164,8 @@ class Descent:
             start += len(cohort.span.rows)
             cohort.add_ignored(layer, values)
             cohort.distribute(values, mixed)
-        if self.model.facts.parallel:
-            self._add_skip(layer, self.columns)
+        if skipping is not None:
+            self._add_skip(layer, skipping)
         if layer == 0:
             for cohort in self.cohorts:
                 cohort.contract(self.columns, cohort.sources.start())

@@ -26,10 +26,11 @@ from tracer.model.replacement import ReplacementModel
 N_LIVE_COPIES = 6
 """Tensors of the size of all read vectors of a pass that are alive at once; measured."""
 PASS_BYTES = {"cpu": 2.5 * 2**20, "cuda": 2.0**30}
+"""Size of the read vectors of a pass: more gain little speed, and need memory."""
 MIN_PASS_COLUMNS = 1024
-"""Read vectors of a pass, as bytes but at least so many: more gain little speed, and need memory."""
-MAX_PASS_COLUMNS_OF_LONG = 2**16
-"""The same for prompts so long that mixing and write vectors are made anew for every pass."""
+"""But at least so many vectors, whatever their size."""
+LONG_PASS_COLUMNS = 2**16
+"""At least so many for prompts so long that mixing and write vectors are made anew for every pass."""
 BLOCK_FLOPS = {"cpu": 2.5e6, "cuda": 5e9}
 """Arithmetic that takes about as long as the small operations of one block of positions at one layer."""
 
@@ -63,7 +64,7 @@ class ExplicitEngine:
         d_model = prompts[0].errors.shape[-1]
         enough = max(MIN_PASS_COLUMNS, int(PASS_BYTES.get(device, PASS_BYTES["cpu"]) / (4 * d_model)))
         if any(sources.is_long for sources in self.sources):
-            enough = max(enough, MAX_PASS_COLUMNS_OF_LONG)
+            enough = max(enough, LONG_PASS_COLUMNS)
         self.max_columns = max(1, min(memory_budget_bytes // (4 * N_LIVE_COPIES * d_model), enough))
         longest = max(prepared.layout.n_nodes for prepared in prompts)
         max_rows = max(1, memory_budget_bytes // (4 * N_LIVE_COPIES * longest))
@@ -115,13 +116,14 @@ class ExplicitEngine:
     def node_rows(self, requests: Sequence[NodeRequest]) -> Iterator[NodeRows]:
         """Complete rows of feature or target nodes."""
         pulled: dict[int, list[tuple[int, Tensor, Reads]]] = {0: [], self.n_lower: []}
+        low: list[tuple[int, Tensor, Reads]] = []
         for prompt, nodes in requests:
             reads = self.reads(prompt, nodes)
             is_low = reads.stage.cpu() < 2 * self.n_lower
             is_feature = nodes < self.prompts[prompt].layout.n_features
             if bool((is_low & is_feature).any()):
-                low = (is_low & is_feature).nonzero().flatten()
-                yield prompt, nodes[low], *self._meeting(prompt).low_rows(nodes[low], selected(reads, low))
+                rows = (is_low & is_feature).nonzero().flatten()
+                low.append((prompt, nodes[rows], selected(reads, rows)))
             meets = self.n_lower > 0 and bool(self._meeting(prompt).streams)
             for n_lower, which in ((self.n_lower if meets else 0, ~is_low), (0, is_low & ~is_feature)):
                 if bool(which.any()):
@@ -131,6 +133,8 @@ class ExplicitEngine:
             for block in self.blocks([(prompt, reads) for prompt, _, reads in parts], n_lower) if parts else ():
                 prompt, nodes, _ = parts[block.request]
                 yield prompt, nodes[block.rows], block.weights, block.bias
+        for prompt, nodes, reads in low:
+            yield prompt, nodes, *self._meeting(prompt).low_rows(nodes, reads)
 
     def rows_of_reads(self, reads: Reads, prompt: int = 0) -> Rows:
         """Rows of any reads of a prompt, in their order, on the CPU."""
@@ -150,6 +154,7 @@ class ExplicitEngine:
                 self.sources[prompt],
                 self.n_lower,
                 max_columns=self.max_columns,
+                max_rows=self.max_rows,
                 worth_a_block=self.worth_a_block,
                 precision=self.precision,
             )

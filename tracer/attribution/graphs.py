@@ -26,6 +26,8 @@ DEFAULT_MEMORY_BUDGET_BYTES = 2 * 1024**3
 Engine = Literal["explicit", "oracle"]
 EVERY_ROW_FLOPS = 1e9
 """Arithmetic that takes about as long as the many small operations of choosing rows layer by layer; measured."""
+EVERY_ROW_BYTES = 16 * 1024**2
+"""Largest rows of a prompt that are held together before they are accounted for."""
 
 
 def graph_of(model: ReplacementModel, prepared: Prepared, *, text: str | None = None, **settings: Any) -> Graph:
@@ -57,8 +59,8 @@ def graphs_of(
         texts: their texts; decoded from the tokens where None.
         coverage: least share of the target weights whose influence is followed; 1.0 computes every row.
         batch_size: most rows computed at once; chosen from the memory budget when not given.
-        max_feature_nodes: hard cap on feature rows of a prompt, most influential first.
-        memory_budget_bytes: working memory of the engine.
+        max_feature_nodes: hard cap on feature rows of a prompt, most influential first as known at their layer.
+        memory_budget_bytes: working memory: half for the rows at work, half for rows that are held.
         node_threshold: where given, only edges between nodes that pruning at this threshold keeps are in the graph, and
             rows beyond the budget are let go and computed again if needed; else every edge is in it.
         precision: arithmetic of the large products.
@@ -71,7 +73,7 @@ def graphs_of(
         ConfigError: every edge is asked for and they do not fit in the memory budget.
     """
     may_be_whole = engine == "explicit" and max_feature_nodes is None
-    at_once = [may_be_whole and sweep_flops(model, prepared) <= every_row_flops for prepared in prompts]
+    at_once = [may_be_whole and _is_small(model, prepared, every_row_flops) for prepared in prompts]
     meets = coverage >= 1.0 and max_feature_nodes is None and not all(at_once)
     rows_of = _rows_of(model, prompts, engine, memory_budget_bytes, batch_size, precision, meets)
     states = [
@@ -117,6 +119,12 @@ def _rows_of(
             yield prompt, nodes, rows.weights.T.to(device), rows.bias.to(device)
 
     return rows_of
+
+
+def _is_small(model: ReplacementModel, prepared: Prepared, every_row_flops: float) -> bool:
+    layout = prepared.layout
+    n_bytes = 4 * layout.n_features * layout.n_nodes
+    return sweep_flops(model, prepared) <= every_row_flops and n_bytes <= EVERY_ROW_BYTES
 
 
 def sweep_flops(model: ReplacementModel, prepared: Prepared) -> float:

@@ -25,7 +25,14 @@ class Meeting:
     """The sources below layer `n_lower` of one prompt, pushed up to the stream in front of that layer."""
 
     def __init__(
-        self, sources: Sources, n_lower: int, *, max_columns: int, worth_a_block: float, precision: Precision
+        self,
+        sources: Sources,
+        n_lower: int,
+        *,
+        max_columns: int,
+        max_rows: int,
+        worth_a_block: float,
+        precision: Precision,
     ) -> None:
         self.sources = sources
         layout = sources.prepared.layout
@@ -44,7 +51,7 @@ class Meeting:
         for batch in batches:
             places = place[first : first + len(batch.pos)]
             first += len(batch.pos)
-            n_parts = -(-len(batch.pos) * (sources.n_pos + 1) // (2 * max_columns))
+            n_parts = max(-(-len(batch.pos) * (sources.n_pos + 1) // (2 * max_columns)), -(-len(batch.pos) // max_rows))
             for some in batch.pos.argsort(stable=True).chunk(max(1, n_parts)):
                 self._push(batch.some(some), places[some], n_lower, worth_a_block, precision)
 

@@ -32,8 +32,8 @@ class Graph:
     """Nodes, and edges `A[target, source]`: the direct effect of a source on a target's pre-activation or demeaned
     logit.
 
-    Every edge is kept until `prune`; a pruned graph has the same node numbering, with `node_mask` false where a node
-    was dropped. Tensors are on the CPU.
+    Every edge is kept until `prune`, unless attribution was told to make only those between nodes that pruning keeps. A
+    pruned graph has the same node numbering, with `node_mask` false where a node was dropped. Tensors are on the CPU.
     """
 
     layout: NodeLayout

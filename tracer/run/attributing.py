@@ -52,7 +52,9 @@ def attribute_prompts(
             yield from _one_pass(model, config, together)
         except Exception as error:  # one bad prompt of many must not take the others with it, whatever went wrong
             if type(error).__name__ in SPOILS_THE_PROCESS:
-                raise (SpoilingPromptError(together[0].prompt_id) if len(together) == 1 else error) from error
+                if len(together) > 1:
+                    raise
+                raise SpoilingPromptError(together[0].prompt_id) from error
             if len(together) > 1:
                 yield from attribute_prompts(model, config, together, prompts_per_pass=1)
             else:
