@@ -62,16 +62,14 @@ def attribute(
         memory_budget_bytes: working memory, half of it for rows that are held.
         node_threshold: where given, the graph holds only edges between nodes that pruning at this threshold keeps.
         precision: arithmetic of the large products: `float32`, `tf32` or `bfloat16`.
-        engine: `explicit`, or `oracle` (autograd; slow, for checks); by default the first wherever the architecture is
-            in the table, else the second with a warning.
+        engine: `explicit`, or `oracle` (autograd; slow); by default the first wherever the architecture is in the
+            table, else the second with a warning.
 
     Raises:
         ConfigError: a setting is out of range.
         DataError: the prompt or a target cannot be used.
     """
-    _check_settings(
-        coverage, node_threshold, max_feature_nodes, batch_size, memory_budget_bytes, precision, engine
-    )  # fmt: skip
+    _check_settings(coverage, node_threshold, max_feature_nodes, batch_size, memory_budget_bytes, precision, engine)
     prepared = prepare(
         model,
         model.tokenize(prompt),
