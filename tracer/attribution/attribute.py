@@ -57,13 +57,13 @@ def attribute(
         batch_size: rows computed at once; chosen from the memory budget when not given.
         max_feature_nodes: hard cap on feature rows, most influential first.
         verbose: log progress at INFO level.
-        offload, update_interval: accepted for circuit-tracer's callers; without effect.
+        offload: accepted for circuit-tracer's callers; without effect.
+        update_interval: the same.
         coverage: least share of the target weights whose influence is followed; 1.0 computes every row.
         memory_budget_bytes: working memory, half of it for rows that are held.
         node_threshold: where given, the graph holds only edges between nodes that pruning at this threshold keeps.
         precision: arithmetic of the large products: `float32`, `tf32` or `bfloat16`.
-        engine: `explicit`, or `oracle` (autograd; slow); by default the first wherever the architecture is in the
-            table, else the second with a warning.
+        engine: `explicit`, or `oracle` (autograd; slow); by default the first where it knows the architecture.
 
     Raises:
         ConfigError: a setting is out of range.
