@@ -70,6 +70,11 @@ class AttributionConfig(Settings):
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="arithmetic of the engine's large products"
     )
+    offload: Literal["cpu", "disk"] | None = Field(
+        None,
+        description="where the language model's weights that rows do not need lie while rows are computed",
+        json_schema_extra=NOT_IN_RESULTS,
+    )
     prompts_per_pass: int = Field(
         8, ge=1, description="most prompts attributed in one pass; fixed, because sums round by it"
     )

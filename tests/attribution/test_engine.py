@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from tests.attribution.matrix import largest_row_difference, node_values, row_nodes
 from tracer.attribution.attribute import attribute, graph_of
 from tracer.attribution.explicit import ExplicitEngine
 from tracer.attribution.oracle import Oracle
-from tracer.attribution.prepared import Prepared, prepare
+from tracer.attribution.prepared import prepare
 from tracer.errors import ConfigError, DataError
 from tracer.model.replacement import ReplacementModel
 
@@ -18,32 +19,14 @@ DEMO_PROMPTS = (
 RANDOM_PROMPT = "w3 w14 w15 w9 w26 w5 w35 w8"
 
 
-def row_nodes(prepared: Prepared) -> torch.Tensor:
-    layout = prepared.layout
-    return torch.cat([torch.arange(layout.n_features), torch.arange(layout.first_target, layout.n_nodes)])
-
-
 def assert_engine_equals_oracle(model: ReplacementModel, prompt: str) -> None:
     prepared = prepare(model, model.tokenize(prompt))
     nodes = row_nodes(prepared)
     assert prepared.layout.n_features > 20, "a graph without features proves nothing"
     explicit = ExplicitEngine(model, prepared, memory_budget_bytes=2**24).rows(nodes)
     oracle = Oracle(model, prepared).rows(nodes)
-    difference = (explicit.weights - oracle.weights).abs().amax(1)
-    assert bool((difference <= 1e-4 * oracle.weights.abs().amax(1)).all())
+    assert largest_row_difference(explicit, oracle) <= 1e-4
     torch.testing.assert_close(explicit.bias, oracle.bias, atol=2e-4, rtol=1e-4)
-
-
-def node_values(model: ReplacementModel, prepared: Prepared) -> torch.Tensor:
-    """Pre-activations of all features and demeaned logits of all targets, from the plain forward pass."""
-    layout, forward = prepared.layout, prepared.forward
-    pre_activations = [
-        model.transcoders.layers[layer].pre_activations(forward.reads[layer, pos])[feature]
-        for layer, pos, feature in layout.features.tolist()
-    ]
-    last = forward.logits[-1] - forward.logits[-1].mean()
-    logits = [last[target.token_id] for target in prepared.targets.targets]
-    return torch.stack([*pre_activations, *logits])
 
 
 @pytest.mark.parametrize("prompt", DEMO_PROMPTS)

@@ -59,8 +59,9 @@ def test_the_stream_rebuilt_from_what_was_captured_gives_scales_reads_and_logits
         torch.testing.assert_close(forward.attention_scales[layer], scale, atol=1e-4, rtol=1e-4)
         n_heads_per_kv = found.W_O.shape[0] // found.W_V.shape[0]
         values = torch.einsum("khd,pd->kph", found.W_V, stream / scale[:, None]).repeat_interleave(n_heads_per_kv, 0)
-        mixed = forward.patterns[layer] @ (values + found.value_bias[:, None])
-        stream = stream + torch.einsum("aph,ahd->pd", mixed, found.W_O) + found.output_bias
+        mixed = forward.patterns[layer] @ values
+        written = torch.einsum("aph,ahd->pd", mixed, found.W_O)
+        stream = stream + written + found.head_bias.sum(0) + found.output_bias
         value, scale = normalised(random_model, stream)
         torch.testing.assert_close(forward.mlp_scales[layer], scale, atol=1e-4, rtol=1e-4)
         read = value * found.mlp_norm.weight + found.mlp_norm.bias

@@ -14,7 +14,8 @@ from tracer.attribution import frozen_map
 from tracer.attribution.columns import Block, Span
 from tracer.attribution.precision import Precision, product
 from tracer.attribution.reads import feature_reads
-from tracer.attribution.sources import Slots, Sources, padded
+from tracer.attribution.slots import Slots, contract, padded
+from tracer.attribution.sources import Sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +93,7 @@ class Ascent:
             self.columns += product(outputs, weights.W_O.flatten(0, 1), self.precision)
 
     def _meet_reads(self, layer: int, found: Float[Tensor, "node_or_none source"]) -> None:
-        slots = read_slots(self.sources, layer)
-        for block in self.span.blocks:
-            vectors = self._part(block).transpose(1, 2)
-            edges = torch.bmm(slots.vectors[block.positions], vectors).flatten(0, 1)
-            found[:, : block.n_rows].index_add_(0, slots.node[block.positions].flatten(), edges)
+        contract(self.span, self.columns, read_slots(self.sources, layer), found)
 
     def _skip(self, layer: int) -> Float[Tensor, "column d_model"] | None:
         model, forward = self.sources.model, self.sources.prepared.forward
@@ -126,7 +123,7 @@ class Ascent:
         return self.columns[block.columns].view(block.n_pos, block.n_rows, self.columns.shape[1])
 
 
-def read_slots(sources: Sources, layer: int) -> Slots:
+def read_slots(sources: Sources, layer: int) -> tuple[Slots, ...]:
     """Read vectors of a layer's active features by position."""
     prepared = sources.prepared
     active, found = prepared.active[layer], prepared.layout.layer_features(layer)

@@ -11,7 +11,7 @@ Example:
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 from jaxtyping import Int
 from torch import Tensor
@@ -22,6 +22,7 @@ from tracer.attribution.prepared import prepare
 from tracer.attribution.targets import TargetSpec
 from tracer.errors import ConfigError
 from tracer.graph.graph import Graph
+from tracer.model.offload import Offload
 from tracer.model.replacement import Prompt, ReplacementModel
 
 
@@ -35,7 +36,7 @@ def attribute(
     desired_logit_prob: float = 0.95,
     batch_size: int | None = None,
     max_feature_nodes: int | None = None,
-    offload: Literal["cpu", "disk"] | None = None,
+    offload: Offload | None = None,
     verbose: bool = False,
     update_interval: int | None = None,
     coverage: float = 1.0,
@@ -57,8 +58,8 @@ def attribute(
         batch_size: rows computed at once; chosen from the memory budget when not given.
         max_feature_nodes: hard cap on feature rows, most influential first.
         verbose: log progress at INFO level.
-        offload: accepted for circuit-tracer's callers; without effect.
-        update_interval: the same.
+        offload: where the model's weights that rows do not need lie meanwhile: host memory or a file without a name.
+        update_interval: accepted for circuit-tracer's callers; without effect.
         coverage: least share of the target weights whose influence is followed; 1.0 computes every row.
         memory_budget_bytes: working memory, half of it for rows that are held.
         node_threshold: where given, the graph holds only edges between nodes that pruning at this threshold keeps.
@@ -81,7 +82,7 @@ def attribute(
     return graph_of(
         model, prepared, text=prompt if isinstance(prompt, str) else None, coverage=coverage, batch_size=batch_size,
         max_feature_nodes=max_feature_nodes, memory_budget_bytes=memory_budget_bytes, node_threshold=node_threshold,
-        precision=precision, engine=default_engine(model, engine), verbose=verbose,
+        precision=precision, offload=offload, engine=default_engine(model, engine), verbose=verbose,
     )  # fmt: skip
 
 

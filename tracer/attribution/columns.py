@@ -6,7 +6,7 @@ many as see into it, have vectors. They lie block by block, position by position
 weights takes the vectors of all spans at once and wastes little on what no row can see.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,27 +97,31 @@ def passes(
 def rising_span(pos: Int[Tensor, " row"], n_pos: int, worth_a_block: float) -> Span:
     """One span of all rows that write at `pos` and are seen from there on: block by block more rows, lowest first."""
     rows = pos.argsort(stable=True)
-    size = _block_size(len(rows), n_pos, worth_a_block)
-    blocks, first_column = [], 0
-    for first_pos in range(0, n_pos, size):
-        n_block_pos = min(size, n_pos - first_pos)
-        n_rows = int((pos < first_pos + n_block_pos).sum())
-        blocks.append(Block(first_pos=first_pos, n_pos=n_block_pos, n_rows=n_rows, first_column=first_column))
-        first_column += n_block_pos * n_rows
-    return Span(request=0, rows=rows, n_pos=n_pos, blocks=tuple(blocks))
+    blocks = _blocks(len(rows), n_pos, worth_a_block, lambda _, end: int((pos < end).sum()))
+    return Span(request=0, rows=rows, n_pos=n_pos, blocks=blocks)
 
 
 def _span(
     request: int, rows: Int[Tensor, " row"], lengths: Int[Tensor, " row"], first_column: int, worth_a_block: float
 ) -> Span:
     n_pos = int(lengths[0])
-    size = _block_size(len(rows), n_pos, worth_a_block)
-    blocks = []
+    blocks = _blocks(len(rows), n_pos, worth_a_block, lambda first, _: int((lengths > first).sum()), first_column)
+    return Span(request=request, rows=rows, n_pos=n_pos, blocks=blocks)
+
+
+def _blocks(
+    n_rows: int, n_pos: int, worth_a_block: float, n_rows_in: Callable[[int, int], int], first_column: int = 0
+) -> tuple[Block, ...]:
+    """Blocks of all positions, one after the other; `n_rows_in` counts the rows of one between its bounds."""
+    size, blocks = _block_size(n_rows, n_pos, worth_a_block), []
     for first_pos in range(0, n_pos, size):
-        n_block_pos, n_rows = min(size, n_pos - first_pos), int((lengths > first_pos).sum())
-        blocks.append(Block(first_pos=first_pos, n_pos=n_block_pos, n_rows=n_rows, first_column=first_column))
-        first_column += n_block_pos * n_rows
-    return Span(request=request, rows=rows, n_pos=n_pos, blocks=tuple(blocks))
+        end = min(first_pos + size, n_pos)
+        block = Block(
+            first_pos=first_pos, n_pos=end - first_pos, n_rows=n_rows_in(first_pos, end), first_column=first_column
+        )
+        blocks.append(block)
+        first_column = block.columns.stop
+    return tuple(blocks)
 
 
 def _block_size(n_rows: int, n_pos: int, worth_a_block: float) -> int:

@@ -12,7 +12,8 @@ from tracer.attribution.frozen_map import pull_skip
 from tracer.attribution.mixing import mixed_values, mixed_values_of_own
 from tracer.attribution.precision import Precision, product
 from tracer.attribution.reads import Reads
-from tracer.attribution.sources import Slots, Sources
+from tracer.attribution.slots import Slots, contract
+from tracer.attribution.sources import Sources
 from tracer.model.replacement import ReplacementModel
 
 
@@ -31,13 +32,9 @@ class Cohort:
         """A block's part of a matrix over all columns."""
         return columns[block.columns].view(block.n_pos, block.n_rows, columns.shape[1])
 
-    def contract(self, columns: Float[Tensor, "column width"], slots: Slots) -> None:
+    def contract(self, columns: Float[Tensor, "column width"], slots: Sequence[Slots]) -> None:
         """Add the products with the vectors of nodes at each position."""
-        for block in self.span.blocks:
-            vectors = self.part(columns, block).transpose(1, 2)
-            edges = torch.bmm(slots.vectors[block.positions], vectors).flatten(0, 1)
-            nodes = slots.node[block.positions].flatten()
-            self.found[:, : block.n_rows].index_add_(0, nodes, edges)
+        contract(self.span, columns, slots, self.found)
 
     def add_ignored(self, layer: int, values: Float[Tensor, "kv key row d_head"]) -> None:
         """Add the edges from tokens at ignored positions, which a layer's attention reads."""

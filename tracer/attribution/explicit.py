@@ -59,7 +59,8 @@ class ExplicitEngine:
         meets: bool = False,
     ) -> None:
         self.model, self.prompts, self.precision = model, prompts, precision
-        self.sources = [Sources(model, prepared) for prepared in prompts]
+        max_kept_bytes = memory_budget_bytes // (4 * len(prompts))
+        self.sources = [Sources(model, prepared, max_kept_bytes) for prepared in prompts]
         device = prompts[0].errors.device.type
         d_model = prompts[0].errors.shape[-1]
         enough = max(MIN_PASS_COLUMNS, int(PASS_BYTES.get(device, PASS_BYTES["cpu"]) / (4 * d_model)))

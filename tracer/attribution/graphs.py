@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from tracer.attribution.schedule import NodeRequest, NodeRows, PromptRows, RowsO
 from tracer.errors import ConfigError
 from tracer.graph.graph import Graph
 from tracer.graph.pruning import rank
+from tracer.model.offload import Offload
 from tracer.model.replacement import ReplacementModel
 from tracer.model.tokenizer import token_text
 
@@ -47,6 +49,7 @@ def graphs_of(
     memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET_BYTES,
     node_threshold: float | None = None,
     precision: Precision = "float32",
+    offload: Offload | None = None,
     every_row_flops: float = EVERY_ROW_FLOPS,
     engine: Engine = "explicit",
     verbose: bool = False,
@@ -61,11 +64,10 @@ def graphs_of(
         batch_size: most rows computed at once; chosen from the memory budget when not given.
         max_feature_nodes: hard cap on feature rows of a prompt, most influential first as known at their layer.
         memory_budget_bytes: working memory: half for the rows at work, half for rows that are held.
-        node_threshold: where given, only edges between nodes that pruning at this threshold keeps are in the graph, and
-            rows beyond the budget are let go and computed again if needed; else every edge is in it.
+        node_threshold: where given, only edges between nodes that pruning keeps are made, within the budget; else all.
         precision: arithmetic of the large products.
-        every_row_flops: a prompt whose rows take no more arithmetic than this gets all of them in one sweep, whatever
-            the coverage: choosing among them would take longer. 0 always chooses.
+        offload: where weights that rows do not need lie meanwhile; the oracle needs all of them.
+        every_row_flops: a prompt whose rows take no more arithmetic gets all of them in one sweep; 0 always chooses.
         engine: `explicit`, or `oracle` (autograd; slow, for checks and for architectures not in the table).
         verbose: log progress at INFO level.
 
@@ -86,7 +88,7 @@ def graphs_of(
         )
         for prepared in prompts
     ]
-    with torch.set_grad_enabled(engine == "oracle"):
+    with _away(model, offload, engine), torch.set_grad_enabled(engine == "oracle"):
         compute_rows(states, rows_of, at_once=at_once, progress=_report if verbose else None)
         wanted = [_wanted(state, node_threshold) for state in states]
         _compute_again(states, wanted, rows_of, memory_budget_bytes)
@@ -119,6 +121,10 @@ def _rows_of(
             yield prompt, nodes, rows.weights.T.to(device), rows.bias.to(device)
 
     return rows_of
+
+
+def _away(model: ReplacementModel, offload: Offload | None, engine: Engine) -> AbstractContextManager[None]:
+    return model.offloaded(offload).away() if offload and engine == "explicit" else nullcontext()
 
 
 def _is_small(model: ReplacementModel, prepared: Prepared, every_row_flops: float) -> bool:

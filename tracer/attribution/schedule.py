@@ -40,7 +40,7 @@ class PromptRows:
     row_bias: Float[Tensor, " node"] = field(init=False)
     error_share: Float[Tensor, " node"] = field(init=False)
     """Share of a row's absolute sum that comes from errors."""
-    n_uncovered: float = field(init=False, default=0.0)
+    left_out: float = field(init=False, default=0.0)
     """Influence left out so far, in units of the target weights."""
 
     def __post_init__(self) -> None:
@@ -68,14 +68,14 @@ class PromptRows:
             n_left = self.max_feature_nodes - int(self.has_row.sum())
             best = influence.topk(min(n_left, found.stop)).indices
             wanted &= torch.zeros(found.stop, dtype=torch.bool).index_fill_(0, best, True)[found]
-        self.n_uncovered += float(reach[~wanted].sum())
+        self.left_out += float(reach[~wanted].sum())
         return wanted.nonzero().flatten() + found.start
 
     def _allowance(self, layer: int) -> float:
         """Influence that a layer may leave out: its share, by the work that its rows and those below would be."""
-        n_left = (1.0 - self.coverage) * float(self.tracked.weights.sum()) - self.n_uncovered
+        allowed = (1.0 - self.coverage) * float(self.tracked.weights.sum()) - self.left_out
         work = [self._n_features(below) * (below + 1) for below in range(layer + 1)]
-        return n_left * work[-1] / max(1, sum(work))
+        return allowed * work[-1] / max(1, sum(work))
 
     def _n_features(self, layer: int) -> int:
         found = self.layout.layer_features(layer)

@@ -5,8 +5,7 @@ beforehand: it is pushed up once, in parts, instead of being pulled back for eve
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,28 +15,20 @@ from torch import Tensor
 from tracer.attribution import frozen_map
 from tracer.attribution.known_streams import known_streams
 from tracer.attribution.prepared import Prepared
+from tracer.attribution.slots import Slots, padded
 from tracer.model.replacement import ReplacementModel
 
 MAX_KEPT_BYTES = 256 * 1024**2
-"""What a prompt keeps of one kind between sweeps; beyond it is made anew whenever needed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slots:
-    """Vectors of nodes in the raw stream at one stage, padded by position.
-
-    `node` is the source's index, `n_nodes` for what no node accounts for, `n_nodes + 1` where there is nothing.
-    """
-
-    vectors: Float[Tensor, "pos slot d_model"]
-    node: Int[Tensor, "pos slot"]
+"""What a prompt keeps of one kind between passes where nothing else is said."""
 
 
 class Sources:
     """One prompt's sources; positions count from the first that is not ignored."""
 
-    def __init__(self, model: ReplacementModel, prepared: Prepared) -> None:
+    def __init__(self, model: ReplacementModel, prepared: Prepared, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
         self.model, self.prepared = model, prepared
+        self.max_kept_bytes = max_kept_bytes
+        """Beyond, what all layers need of one kind is made anew for every pass."""
         self.n_ignored = prepared.n_ignored
         self.n_pos = prepared.layout.n_pos - self.n_ignored
         self._kept: dict[tuple[str, int], Any] = {}
@@ -46,7 +37,7 @@ class Sources:
     def is_long(self) -> bool:
         """Whether its mixing or write vectors are too large to be kept."""
         n_vectors = self.prepared.layout.n_features * self.prepared.errors.shape[-1]
-        return 4 * max(self.prepared.forward.patterns.numel(), n_vectors) > MAX_KEPT_BYTES
+        return 4 * max(self.prepared.forward.patterns.numel(), n_vectors) > self.max_kept_bytes
 
     def mixing(self, layer: int) -> Float[Tensor, "kv key group query"]:
         """`frozen_map.mixing` of this prompt."""
@@ -65,24 +56,28 @@ class Sources:
 
         return self._keep("constant", layer, self.prepared.errors.numel(), make)
 
-    def written(self, layer: int) -> Slots:
+    def written(self, layer: int) -> tuple[Slots, ...]:
         """What features, errors and the transcoder's constant wrote into a layer's MLP output."""
         n_layers_read = (layer + 2) // 2 if self.model.transcoders.cross_layer else 1
         n_kept = self.prepared.layout.n_features * self.prepared.errors.shape[-1] * n_layers_read
         return self._keep("written", layer, n_kept, lambda: self._make_written(layer))
 
-    def start(self) -> Slots:
+    def start(self) -> tuple[Slots, ...]:
         """The stream in front of layer 0: token embeddings, and what no node accounts for (learned positions)."""
         forward, layout = self.prepared.forward, self.prepared.layout
         vectors = torch.stack([forward.embedding, forward.stream_start - forward.embedding], dim=1)
         tokens = torch.arange(layout.first_token, layout.first_target, device=vectors.device)
         node = torch.stack([tokens, torch.full_like(tokens, layout.n_nodes)], dim=1)
-        return Slots(vectors=vectors[self.n_ignored :], node=node[self.n_ignored :])
+        return (Slots(first_pos=0, vectors=vectors[self.n_ignored :], node=node[self.n_ignored :]),)
 
-    def start_values(self) -> Slots:
+    def start_values(self) -> tuple[Slots, ...]:
         """The same as layer 0's attention reads it."""
-        W_V, start = self.model.weights.layers[0].W_V.flatten(0, 1), self.start()
-        make = partial(Slots, vectors=start.vectors @ W_V.T, node=start.node)
+        W_V = self.model.weights.layers[0].W_V.flatten(0, 1)
+
+        def make() -> tuple[Slots, ...]:
+            (start,) = self.start()
+            return (Slots(first_pos=0, vectors=start.vectors @ W_V.T, node=start.node),)
+
         return self._keep("start", 0, self.n_pos * len(W_V), make)
 
     @cached_property
@@ -108,7 +103,7 @@ class Sources:
         """Whether `written` accounts for the constant of the layer's attention too: nothing stands between them."""
         return self.model.facts.parallel or self.model.transcoders.layers[layer].W_skip is None
 
-    def _make_written(self, layer: int) -> Slots:
+    def _make_written(self, layer: int) -> tuple[Slots, ...]:
         model, prepared, first = self.model, self.prepared, self.n_ignored
         layout, device = prepared.layout, prepared.errors.device
         vectors, nodes, positions = [], [], []
@@ -132,27 +127,8 @@ class Sources:
 
     def _keep(self, name: str, layer: int, n_floats: int, make: Callable[[], Any]) -> Any:
         """What `make` makes, kept for the next time unless all layers of it would be large."""
-        if 4 * n_floats > MAX_KEPT_BYTES:
+        if 4 * n_floats > self.max_kept_bytes:
             return make()
         if (name, layer) not in self._kept:
             self._kept[name, layer] = make()
         return self._kept[name, layer]
-
-
-def padded(
-    pos: Int[Tensor, " source"],
-    node: Int[Tensor, " source"],
-    vectors: Float[Tensor, "source d_model"],
-    n_pos: int,
-    no_node: int,
-) -> Slots:
-    """Vectors in slots by position; the slots that are left over hold zeros and `no_node`."""
-    if bool((pos[1:] < pos[:-1]).any()):
-        order = pos.argsort(stable=True)
-        pos, node, vectors = pos[order], node[order], vectors[order]
-    counts = torch.bincount(pos, minlength=n_pos)
-    slot = torch.arange(len(pos), device=pos.device) - (counts.cumsum(0) - counts)[pos]
-    shape = (n_pos, int(counts.max()) if n_pos else 0)
-    slots, slot_nodes = vectors.new_zeros(*shape, vectors.shape[1]), node.new_full(shape, no_node)
-    slots[pos, slot], slot_nodes[pos, slot] = vectors, node
-    return Slots(vectors=slots, node=slot_nodes)

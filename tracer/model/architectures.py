@@ -140,11 +140,6 @@ def checkpoint_facts(checkpoint: Path) -> CheckpointFacts:
     )
 
 
-def context_length(checkpoint: Path) -> int:
-    """Longest input of a local checkpoint, in tokens."""
-    return checkpoint_facts(checkpoint).n_ctx
-
-
 def _first(checkpoint: Path, config: dict[str, Any], *names: str) -> int:
     for name in names:
         if name in config:

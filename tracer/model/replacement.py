@@ -21,6 +21,7 @@ from tracer.model.device import resolve_device
 from tracer.model.forward import Capture, Forward, Hook, padded
 from tracer.model.head_weights import head_weights
 from tracer.model.hook_names import HookNames
+from tracer.model.offload import Offload, OffloadedWeights
 from tracer.model.readers import circuit_tracer
 from tracer.model.references import resolve
 from tracer.model.tokenizer import load_tokenizer
@@ -70,6 +71,7 @@ class ReplacementModel:
         self.hook_names = HookNames(facts=facts, read_point=transcoders.read_point, write_point=transcoders.write_point)
         self._hook_points = dict(bridge.hook_dict)
         self._levels = count(1)
+        self._offloaded: dict[Offload, OffloadedWeights] = {}
         # A hook that is missing is found here rather than at the first prompt.
         with self.hooks(Capture(self.hook_names, list(self._hook_points)).hooks()):
             pass
@@ -174,6 +176,12 @@ class ReplacementModel:
         finally:
             for point, _ in borrowed:
                 point.remove_hooks("fwd", level=level)
+
+    def offloaded(self, to: Offload) -> OffloadedWeights:
+        """The language model's weights that rows do not need, with copies elsewhere, made once."""
+        if to not in self._offloaded:
+            self._offloaded[to] = OffloadedWeights(self.bridge.parameters(), self.weights.tensors(), to)
+        return self._offloaded[to]
 
     def forward(self, token_ids: Int[Tensor, " pos"]) -> Forward:
         """Run the plain model once and capture what attribution freezes."""

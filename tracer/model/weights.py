@@ -5,7 +5,8 @@ then is a fixed linear map: centre (LayerNorm only), divide by the frozen scale,
 The centring and the weight are folded into the matrices here, once; only the scale remains to be applied.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -45,10 +46,8 @@ class LayerWeights:
     """Reads the stream divided by the scale of the norm in front of attention."""
     W_O: Float[Tensor, "head d_head d_model"]
     """Writes what is added to the stream, to be divided by the scale of a norm behind attention where there is one."""
-    value_bias: Float[Tensor, "head d_head"]
-    """The value at every position whatever the stream: biases of value and norm."""
     head_bias: Float[Tensor, "head d_model"]
-    """What each head writes of its `value_bias` where its pattern sums to one."""
+    """What each head writes whatever the stream, where its pattern sums to one: biases of value and norm."""
     output_bias: Float[Tensor, " d_model"]
     """What the output bias adds to the stream, to be divided like what `W_O` writes."""
     adds_constant: bool
@@ -66,6 +65,14 @@ class FrozenWeights:
     final_norm: NormWeights
     W_U: Float[Tensor, "d_model vocab"]
     b_U: Float[Tensor, " vocab"]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor of them."""
+        norms = [self.final_norm, *(layer.mlp_norm for layer in self.layers)]
+        holders: list[FrozenWeights | LayerWeights | NormWeights] = [self, *self.layers, *norms]
+        for holder in holders:
+            found = [getattr(holder, field.name) for field in fields(holder)]
+            yield from (value for value in found if isinstance(value, Tensor))
 
     def demeaned_unembedding(self, token_ids: Tensor) -> Float[Tensor, "target d_model"]:
         """Unembedding columns minus their mean over the vocabulary."""
@@ -100,7 +107,6 @@ def _layer_weights(block: torch.nn.Module, *, centred: bool, norm_offset: float,
     return LayerWeights(
         W_V=attention_norm.pull_back(W_V.transpose(1, 2)).contiguous(),
         W_O=W_O,
-        value_bias=value_bias,
         head_bias=torch.einsum("he,hed->hd", value_bias, W_O),
         output_bias=output_bias,
         adds_constant=bool(value_bias.any() or output_bias.any()),

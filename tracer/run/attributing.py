@@ -98,6 +98,7 @@ def _one_pass(model: ReplacementModel, config: RunConfig, prompts: Sequence[Prom
         memory_budget_bytes=attribution.memory_budget_bytes,
         node_threshold=config.pruning.node_threshold,
         precision=attribution.precision,
+        offload=attribution.offload,
         engine=default_engine(model),
     )
     seconds = (time.perf_counter() - started) / len(prompts)
