@@ -4,14 +4,15 @@ import ast
 from collections.abc import Iterator
 
 LEVELS = (
-    ("errors",), ("config",), ("corpus",), ("model",), ("graph",), ("attribution",), ("intervene", "harvest"),
-    ("tables",), ("aggregate",), ("autointerp",), ("views",), ("run",), ("cli",), ("__main__",),
+    ("errors",), ("config",), ("files",), ("corpus",), ("model",), ("graph",), ("attribution",),
+    ("intervene", "harvest"), ("tables",), ("aggregate",), ("autointerp",), ("views",), ("run",), ("cli",),
+    ("__main__",),
 )  # fmt: skip
 """The rooms of the package; a room imports itself and rooms of lower levels."""
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 CORE = frozenset({"errors", "config"})
 PLAIN = frozenset({"graph"})
-"""Rooms of plain data and mathematics, which import the core alone."""
+"""Rooms of plain data and mathematics, which import the core and `files` alone."""
 OWNERS = {"duckdb": "tables", "ray": "run"}
 """Packages that one room alone may import."""
 FORBIDDEN = frozenset({"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})
@@ -39,7 +40,7 @@ def import_order(room: str, source: str) -> list[str]:
         if package != "tracer" or rest == "__version__":
             continue
         other = rest.split(".")[0]
-        is_below = other in CORE if room in PLAIN else LEVEL_OF.get(other, len(LEVELS)) < LEVEL_OF[room]
+        is_below = other in CORE | {"files"} if room in PLAIN else LEVEL_OF.get(other, len(LEVELS)) < LEVEL_OF[room]
         # The package's lazy names (`from tracer import attribute`) stand for rooms up to attribution.
         is_lazy_name = other in {"Graph", "ReplacementModel", "attribute"} and LEVEL_OF[room] > LEVEL_OF["attribution"]
         if other != room and not is_below and not is_lazy_name:

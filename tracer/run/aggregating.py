@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracer import __version__
+from tracer.files.writing import write_file
 from tracer.run.folder import RunFolder, read_json, write_json
 from tracer.run.ledger import Ledger
 from tracer.run.record import RunRecord
 from tracer.run.work import Workers
-from tracer.tables.parts import Part, write_file, write_part
+from tracer.tables.parts import Part, write_part
 from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
 
 MARKER_NAME = "results.json"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tracer.errors import ArtifactError, RunError
-from tracer.tables.parts import write_file
+from tracer.files.writing import write_file
 
 RECORD_NAME, LOCK_NAME = "run.json", ".lock"
 CORPUS_NAMES = ("corpus", "corpus.partial")

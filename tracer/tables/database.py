@@ -11,8 +11,9 @@ import polars as pl
 import pyarrow as pa
 
 from tracer.errors import ArtifactError, DataError
+from tracer.files.writing import rename_durably
 from tracer.tables.declare import Table
-from tracer.tables.parts import Part, check_content, rename_durably
+from tracer.tables.parts import Part, check_content
 from tracer.tables.schema import SCHEMA_VERSION, TABLES
 
 Connection = duckdb.DuckDBPyConnection

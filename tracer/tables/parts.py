@@ -1,7 +1,6 @@
 """Parquet parts: what a worker writes for one table of one shard, and what every later stage reads back or refuses."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracer.errors import ArtifactError
+from tracer.files.writing import write_file
 from tracer.tables.declare import Table
 from tracer.tables.schema import SCHEMA_VERSION, TABLES
 
@@ -97,29 +97,6 @@ def read_part(root: Path, part: Part) -> pa.Table:
     # as one file: by its name alone, pyarrow would take `KEY=VALUE` folders above it for columns
     with pq.ParquetFile(root / part.path) as file:
         return file.read().replace_schema_metadata(None)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write bytes so that the name shows either nothing or all of them: temporary name, fsync, rename, fsync of the
-    folder.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    rename_durably(temporary, path)
-
-
-def rename_durably(temporary: Path, path: Path) -> None:
-    """Give a finished file its name and make the name survive a power cut."""
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _columns(schema: pa.Schema) -> str:

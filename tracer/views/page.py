@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tracer.corpus.tokens import visible
-from tracer.tables.parts import rename_durably
+from tracer.files.writing import rename_durably
 from tracer.views import formats, readings
 from tracer.views.graph_choice import choose_graph
 from tracer.views.graph_svg import draw_graph
