@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help demo test test-all lint format types clean train-demo-model chromium
-.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-gpu
+.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-lazy benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -65,6 +65,9 @@ benchmark-bound: $(INSTALLED)  ## is the bound on influence true, and how many n
 
 benchmark-estimate: $(INSTALLED)  ## what tracer estimate says beside what is measured
 	$(RUN)/python -m tests.benchmarks.estimate
+
+benchmark-lazy: $(INSTALLED)  ## memory of a transcoder set of 4 GB that stays on disk
+	$(RUN)/python -m tests.benchmarks.lazy_set
 
 benchmark-gpu: $(INSTALLED)  ## the same at the shape of Gemma 2 2B, on a CUDA device
 	$(RUN)/python -m tests.benchmarks.gpu

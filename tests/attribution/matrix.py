@@ -22,7 +22,7 @@ from tests.checkpoints import ARCHITECTURE_KINDS, loaded, write_transcoders
 from tracer.attribution.explicit import ExplicitEngine
 from tracer.attribution.oracle import Oracle
 from tracer.attribution.prepared import Prepared, Rows, prepare
-from tracer.model.readers import circuit_tracer
+from tracer.model.readers.registry import read_transcoders
 from tracer.model.replacement import ReplacementModel
 
 PROMPT = "w3 w14 w15 w9 w26"
@@ -87,7 +87,7 @@ def model_of(cell: Cell, *, n_features: int = N_FEATURES, seed: int = 0) -> Repl
             nonlinearity=cell.nonlinearity, read_hook=read_hook, write_hook=write_hook, n_features=n_features,
             seed=seed,
         )  # fmt: skip
-        transcoders = circuit_tracer.read(Path(folder), trunk.facts, device=torch.device("cpu"))
+        transcoders = read_transcoders(Path(folder), trunk.facts, device=torch.device("cpu"))
     return ReplacementModel(trunk.bridge, trunk.tokenizer, transcoders, trunk.facts)
 
 

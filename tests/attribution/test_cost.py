@@ -9,7 +9,7 @@ from tracer.attribution.cost import Shape, Work, memory, n_carried, row_flops, r
 SHAPE = Shape(
     n_layers=12, d_model=768, n_heads=12, n_kv_heads=12, d_head=64, d_vocab=50257, n_parameters=124_000_000,
     n_multiplied=124_000_000, n_features=12 * 3072, n_decoder_floats=12 * 3072 * 768, cross_layer=False, n_skips=0,
-    lazy_decoder=False, model_is_mapped=True, transcoders_are_mapped=True,
+    lazy_encoder=False, lazy_decoder=False, model_is_mapped=True, transcoders_are_mapped=True,
 )  # fmt: skip
 WORK = Work(
     n_tokens=16, n_together=1, n_active=20.0, coverage=0.95, max_feature_nodes=None, memory_budget_bytes=2 * 1024**3

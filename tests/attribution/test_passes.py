@@ -50,12 +50,16 @@ def test_a_graph_does_not_depend_on_the_prompts_beside_it(
         assert_same(found, alone)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"every_row_flops": 0.0}, {"every_row_flops": 0.0, "coverage": 0.95}],
+    ids=["one sweep", "meeting", "chosen"],
+)  # fmt: skip
 @pytest.mark.parametrize("kind", ["gemma2", "gpt_oss", "qwen3_moe", "neox"])
-def test_nor_does_it_on_other_architectures(kind: str) -> None:
+def test_nor_does_it_on_other_architectures(kind: str, settings: dict[str, float]) -> None:
     _, model = loaded(kind)
     prompts = ("w3 w14 w15 w9", "w26 w5", "w8 w9 w7 w9 w3 w2 w3")
-    for prompt, found in zip(prompts, together(model, prompts), strict=True):
-        assert_same(found, graph_of(model, prepare(model, model.tokenize(prompt))))
+    for prompt, found in zip(prompts, together(model, prompts, **settings), strict=True):
+        assert_same(found, graph_of(model, prepare(model, model.tokenize(prompt)), **settings))
 
 
 @pytest.mark.parametrize("n_rows", [1, 7])

@@ -9,7 +9,7 @@ import torch
 from tests.checkpoints import loaded, write_transcoders
 from tracer.harvest import counts, examples
 from tracer.harvest.firings import collect, firing_frame, token_frame
-from tracer.model.readers import circuit_tracer
+from tracer.model.readers.registry import read_transcoders
 from tracer.model.replacement import ReplacementModel
 from tracer.model.transcoders import Activations
 
@@ -54,7 +54,7 @@ def test_negative_activations_of_topk_are_counted_as_they_are() -> None:
     checkpoint, trunk = loaded("llama")
     with TemporaryDirectory() as folder:
         write_transcoders(checkpoint, Path(folder), cross_layer=False, nonlinearity="topk")
-        transcoders = circuit_tracer.read(Path(folder), trunk.facts, device=torch.device("cpu"))
+        transcoders = read_transcoders(Path(folder), trunk.facts, device=torch.device("cpu"))
     model = ReplacementModel(trunk.bridge, trunk.tokenizer, transcoders, trunk.facts)
     token_ids = model.tokenize("w3 w14 w15 w9 w26").tolist()
     frame = firing_frame(0, model.get_activations(token_ids))

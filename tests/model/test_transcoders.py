@@ -11,8 +11,9 @@ from tests.checkpoints import loaded, random_transcoders, write_transcoders
 from tracer.errors import ModelError
 from tracer.model.checks import check_transcoders
 from tracer.model.nonlinearity import JumpReLU, Nonlinearity, ReLU, TopK
-from tracer.model.readers import circuit_tracer
-from tracer.model.stored_decoder import StoredDecoder
+from tracer.model.readers import build
+from tracer.model.readers.registry import read_transcoders
+from tracer.model.stored import StoredTensor
 from tracer.model.transcoders import N_CHUNK_POSITIONS, LayerTranscoder, TranscoderSet
 
 CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ def test_a_written_set_is_read_back_equal(tmp_path: Path, cross_layer: bool, non
     settings = {"cross_layer": cross_layer, "nonlinearity": nonlinearity, "skip": True}
     write_transcoders(checkpoint, tmp_path, write_hook="hook_mlp_out", **settings)
     expected = random_transcoders(model.n_layers, model.facts.d_model, **settings)
-    found = circuit_tracer.read(tmp_path, model.facts, device=CPU)
+    found = read_transcoders(tmp_path, model.facts, device=CPU)
     assert (found.read_point, found.write_point, found.cross_layer) == ("mlp_in", "residual", cross_layer)
     read = torch.randn(7, model.facts.d_model)
     for ours, theirs in zip(found.layers, expected.layers, strict=True):
@@ -57,7 +58,7 @@ def test_a_skip_matrix_is_applied_as_each_kind_of_file_means_it(tmp_path: Path) 
     for cross_layer, name, key in ((False, "layer_1", "W_skip"), (True, "W_enc_1", "W_skip_1")):
         folder = write_transcoders(checkpoint, tmp_path / name, cross_layer=cross_layer, skip=True)
         in_file = load_file(folder / f"{name}.safetensors")[key]
-        layer = circuit_tracer.read(folder, model.facts, device=CPU).layers[1]
+        layer = read_transcoders(folder, model.facts, device=CPU).layers[1]
         expected = read @ in_file if cross_layer else read @ in_file.T
         torch.testing.assert_close(layer.skip(read), expected)
 
@@ -66,11 +67,11 @@ def test_a_skip_matrix_is_applied_as_each_kind_of_file_means_it(tmp_path: Path) 
 def test_a_decoder_left_on_disk_gives_the_same_rows(tmp_path: Path, cross_layer: bool) -> None:
     checkpoint, model = loaded("llama")
     write_transcoders(checkpoint, tmp_path, cross_layer=cross_layer)
-    held = circuit_tracer.read(tmp_path, model.facts, device=CPU, lazy_decoder=False)
-    stored = circuit_tracer.read(tmp_path, model.facts, device=CPU, lazy_decoder=True)
+    held = read_transcoders(tmp_path, model.facts, device=CPU, lazy_decoder=False)
+    stored = read_transcoders(tmp_path, model.facts, device=CPU, lazy_decoder=True)
     feature = torch.tensor([5, 0, 47, 5])
     for ours, theirs in zip(stored.layers, held.layers, strict=True):
-        assert isinstance(ours.W_dec, StoredDecoder)
+        assert isinstance(ours.W_dec, StoredTensor)
         assert ours.n_written == theirs.n_written
         assert torch.equal(ours.write_vectors(feature), theirs.W_dec[feature])
         assert ours.decoder_rows(feature[:0], 0).shape == (0, model.facts.d_model)
@@ -79,9 +80,9 @@ def test_a_decoder_left_on_disk_gives_the_same_rows(tmp_path: Path, cross_layer:
 def test_large_decoders_stay_on_disk_unless_asked_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, model = loaded("llama")
     write_transcoders(checkpoint, tmp_path, cross_layer=True)
-    assert isinstance(circuit_tracer.read(tmp_path, model.facts, device=CPU).layers[0].W_dec, torch.Tensor)
-    monkeypatch.setattr(circuit_tracer, "N_HELD_BYTES", 1000)
-    assert isinstance(circuit_tracer.read(tmp_path, model.facts, device=CPU).layers[0].W_dec, StoredDecoder)
+    assert isinstance(read_transcoders(tmp_path, model.facts, device=CPU).layers[0].W_dec, torch.Tensor)
+    monkeypatch.setattr(build, "N_HELD_BYTES", 1000)
+    assert isinstance(read_transcoders(tmp_path, model.facts, device=CPU).layers[0].W_dec, StoredTensor)
 
 
 def dense_reconstruction(transcoders: TranscoderSet, reads: torch.Tensor, layer: int) -> torch.Tensor:
@@ -127,7 +128,9 @@ def test_activations_are_sorted_and_leave_out_ignored_positions() -> None:
         ({"activation": "topk", "k": 0}, "k 0"),
         ({"activation": "gelu"}, "activation 'gelu'"),
         ({"feature_output_hook": "hook_resid_post"}, "hook_resid_post"),
-        ({"transcoders": ["hf://org/repo/file"]}, "transcoders"),
+        ({"transcoders": "layer_0.safetensors"}, "a list of files"),
+        ({"transcoders": ["../other/layer_0.safetensors"]}, "inside the folder"),
+        ({"transcoders": ["/etc/layer_0.safetensors"]}, "inside the folder"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(tmp_path: Path, settings: dict[str, object], found: str) -> None:
@@ -145,7 +148,7 @@ def test_more_features_than_there_are_cannot_be_kept(tmp_path: Path) -> None:
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(written | {"activation": "topk", "k": 49}))
     with pytest.raises(ModelError, match="k 49; expected at most 48"):
-        circuit_tracer.read(tmp_path, model.facts, device=CPU)
+        read_transcoders(tmp_path, model.facts, device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +160,7 @@ def test_a_tensor_of_another_shape_or_name_is_refused(tmp_path: Path, name: str,
     write_transcoders(checkpoint, tmp_path, cross_layer=False)
     path = tmp_path / "layer_0.safetensors"
     save_file(load_file(path) | {name: tensor}, path)
-    with pytest.raises(ModelError, match=rf"layer 0.*{name}"):
+    with pytest.raises(ModelError, match=rf"layer.0.*{name}"):
         check_transcoders(str(checkpoint), str(tmp_path))
 
 

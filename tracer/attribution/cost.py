@@ -56,6 +56,7 @@ class Shape:
     cross_layer: bool
     n_skips: int
     """Layers with a skip connection."""
+    lazy_encoder: bool
     lazy_decoder: bool
     model_is_mapped: bool
     """Whether the model's files hold float32, so that on a CPU they are used in place, shared between processes."""
@@ -145,7 +146,7 @@ def memory(shape: Shape, work: Work, device: str) -> tuple[list[Item], list[Item
 def _loaded(shape: Shape, *, mapped: bool) -> list[Item]:
     n_folded = shape.n_layers * (shape.n_heads + shape.n_kv_heads) * shape.d_head * shape.d_model
     decoders = 0 if shape.lazy_decoder else shape.n_decoder_floats
-    encoders = (shape.n_features + shape.n_skips * shape.d_model) * shape.d_model
+    encoders = ((0 if shape.lazy_encoder else shape.n_features) + shape.n_skips * shape.d_model) * shape.d_model
     model_is_mapped, set_is_mapped = mapped and shape.model_is_mapped, mapped and shape.transcoders_are_mapped
     return [
         Item(name="model", amount=FLOAT_BYTES * shape.n_parameters, is_shared=model_is_mapped),

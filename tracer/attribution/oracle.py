@@ -68,7 +68,7 @@ class Oracle:
         if isinstance(definition, FeatureRead):
             transcoder = self.model.transcoders.layers[definition.layer]
             read = found.reads[definition.layer][definition.pos]
-            return read @ transcoder.W_enc[definition.feature] + transcoder.b_enc[definition.feature]
+            return transcoder.pre_activation(read, definition.feature)
         return definition.vector @ found.streams[definition.stage][definition.pos]
 
     def rows(self, nodes: Int[Tensor, " row"]) -> Rows:
@@ -182,7 +182,7 @@ class Oracle:
         """What each active feature of `layer` wrote, shape (feature, written, d_model)."""
         nodes = self.prepared.layout.layer_features(layer)
         transcoder = self.model.transcoders.layers[layer]
-        features = self.prepared.layout.features[nodes, 2].to(transcoder.W_enc.device)
+        features = self.prepared.layout.features[nodes, 2].to(transcoder.b_enc.device)
         return transcoder.write_vectors(features) * self.prepared.activations[nodes, None, None]
 
     def _errors(self) -> list[Tensor]:

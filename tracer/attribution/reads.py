@@ -49,7 +49,7 @@ def feature_reads(
 ) -> Reads:
     """Reads of the pre-activations of features of one layer, one row each, whether active or not."""
     transcoder, norm = model.transcoders.layers[layer], model.weights.layers[layer].mlp_norm
-    vectors, bias = transcoder.W_enc[feature], transcoder.b_enc[feature]
+    vectors, bias = transcoder.encoder_rows(feature), transcoder.b_enc[feature]
     scale = forward.mlp_scales[layer, pos][:, None]
     if model.transcoders.read_point == "mlp_in":
         bias, vectors = bias + vectors @ norm.bias, norm.pull_back(vectors) / scale

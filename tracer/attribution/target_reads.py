@@ -47,7 +47,7 @@ def _value(model: ReplacementModel, forward: Forward, definition: Definition, st
     if isinstance(definition, FeatureRead):
         transcoder = model.transcoders.layers[definition.layer]
         read = forward.reads[definition.layer, definition.pos]
-        return read @ transcoder.W_enc[definition.feature] + transcoder.b_enc[definition.feature]
+        return transcoder.pre_activation(read, definition.feature)
     return definition.vector @ streams[definition.stage][definition.pos]
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tracer.model.nonlinearity import Nonlinearity
-from tracer.model.stored_decoder import StoredDecoder
+from tracer.model.stored import StoredTensor
 
 ReadPoint = Literal["mlp_in", "normalised", "resid_mid"]
 """What a feature reads: the MLP's input; the normalised stream before the norm's weight; or the stream before the
@@ -27,8 +27,14 @@ stream, behind it. Without post-norms both are the same.
 """
 N_CHUNK_POSITIONS = 256
 """Positions encoded at once; bounds the one dense tensor of all features."""
+N_CHUNK_FEATURES = 4096
+"""Encoder rows held at once where the encoder stays on disk."""
 N_CHUNK_ROWS = 16384
-"""Stored decoder rows held at once while an MLP output is reconstructed."""
+"""Decoder rows held at once while an MLP output is reconstructed."""
+DENSE_SHARE = 1 / 64
+"""Share of a layer's features active at a position from which on one product with the decoder is faster than adding up
+rows; measured.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +50,10 @@ class Activations:
 class LayerTranscoder:
     """The features that read at one layer; a skip connection gives `read @ W_skip.T`."""
 
-    W_enc: Float[Tensor, "feature d_model"]
+    W_enc: Float[Tensor, "feature d_model"] | StoredTensor
     b_enc: Float[Tensor, " feature"]
     nonlinearity: Nonlinearity
-    W_dec: Float[Tensor, "feature written d_model"] | StoredDecoder
+    W_dec: Float[Tensor, "feature written d_model"] | StoredTensor
     b_dec: Float[Tensor, " d_model"]
     W_skip: Float[Tensor, "d_model d_model"] | None = None
 
@@ -57,8 +63,16 @@ class LayerTranscoder:
         return self.W_dec.shape[1]
 
     def pre_activations(self, read: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch feature"]:
-        """Encoder output before the nonlinearity."""
-        return read @ self.W_enc.T + self.b_enc
+        """Encoder output before the nonlinearity; an encoder left on disk is read in parts."""
+        if isinstance(self.W_enc, Tensor):
+            return read @ self.W_enc.T + self.b_enc
+        parts = torch.arange(len(self.b_enc)).split(N_CHUNK_FEATURES)
+        return torch.cat([read @ self.encoder_rows(part).T for part in parts], dim=-1) + self.b_enc
+
+    def pre_activation(self, read: Float[Tensor, " d_model"], feature: int) -> Float[Tensor, ""]:
+        """That of one feature at one position."""
+        (row,) = self.encoder_rows(torch.tensor([feature], device=self.b_enc.device))
+        return read @ row + self.b_enc[feature]
 
     def encode(self, read: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch feature"]:
         """Activations, dense."""
@@ -75,10 +89,16 @@ class LayerTranscoder:
         pos, feature, value = (torch.cat(part) for part in zip(nothing, *parts, strict=True))
         return Activations(pos=pos, feature=feature, value=value)
 
+    def encoder_rows(self, feature: Int[Tensor, " row"]) -> Float[Tensor, "row d_model"]:
+        """Encoder vectors of some features."""
+        if isinstance(self.W_enc, StoredTensor):
+            return self.W_enc.rows(feature).to(self.b_enc)
+        return self.W_enc[feature]
+
     def decoder_rows(self, feature: Int[Tensor, " row"], written_idx: int) -> Float[Tensor, "row d_model"]:
-        """Decoder vectors of some features at one written layer, on the encoder's device and in its dtype."""
-        if isinstance(self.W_dec, StoredDecoder):
-            return self.W_dec.rows(feature, written_idx).to(self.W_enc)
+        """Decoder vectors of some features at one written layer."""
+        if isinstance(self.W_dec, StoredTensor):
+            return self.W_dec.rows(feature, written_idx).to(self.b_dec)
         return self.W_dec[feature, written_idx]
 
     def write_vectors(self, feature: Int[Tensor, " row"]) -> Float[Tensor, "row written d_model"]:
@@ -88,6 +108,12 @@ class LayerTranscoder:
     def decoded(self, active: Activations, written_idx: int, n_pos: int) -> Float[Tensor, "pos d_model"]:
         """What the active features write at one written layer, summed at each position."""
         output = torch.zeros(n_pos, len(self.b_dec), dtype=self.b_dec.dtype, device=self.b_dec.device)
+        if len(active.pos) > DENSE_SHARE * n_pos * len(self.b_enc):
+            distinct, place = active.feature.unique(return_inverse=True)
+            values = output.new_zeros(n_pos, len(distinct)).index_put((active.pos, place), active.value)
+            for part, of_part in zip(distinct.split(N_CHUNK_ROWS), values.split(N_CHUNK_ROWS, dim=1), strict=True):
+                output = output + of_part @ self.decoder_rows(part, written_idx)
+            return output
         for part in torch.arange(len(active.pos), device=active.pos.device).split(N_CHUNK_ROWS):
             rows = self.decoder_rows(active.feature[part], written_idx)
             output = output.index_add(0, active.pos[part], rows * active.value[part, None])

@@ -1,1 +1,1 @@
-"""One reader per transcoder file format; each returns a `TranscoderSet`."""
+"""One reader per transcoder file format; each says where the matrices of a set lie."""

@@ -3,17 +3,18 @@
 Formats as read from the public source of circuit-tracer 0.4.1 and 0.5.0 (`utils/hf_utils.py`, `transcoder/`):
 
 * per-layer sets in `layer_{i}.safetensors` with `W_enc (feature, d_model)`, `W_dec (feature, d_model)`, `b_enc`,
-  `b_dec`; for JumpReLU `activation_function.threshold`; for a skip connection `W_skip`, applied as `x W_skip^T`;
+  `b_dec`; for JumpReLU `activation_function.threshold`; for a skip connection `W_skip`, applied as `x W_skip^T`; or in
+  files that `transcoders` lists, in order of layers, also of other makers and in other repositories (`hf://`);
 * cross-layer sets in `W_enc_{i}.safetensors` and `W_dec_{i}.safetensors`, whose `W_dec_{i} (feature, n_layers - i,
   d_model)` writes layer `i + w` at index `w`; for JumpReLU `threshold_{i}`. A skip connection is applied the other way
   round there, `x W_skip`. The public format has no file for it, so it is read from and written to
-  `W_enc_{i}.safetensors` as `W_skip_{i}`.
+  `W_enc_{i}.safetensors` as `W_skip_{i}`. Gemma Scope 2's files may be listed under `transcoders` here too.
 
 `activation: topk` with `k` in `config.yaml` keeps the k largest pre-activations, negative ones too. A threshold of one
 entry is that of a BatchTopK set, the same for all features.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,92 +25,162 @@ from torch import Tensor
 
 from tracer.errors import ModelError
 from tracer.model.architectures import CheckpointFacts
-from tracer.model.nonlinearity import JumpReLU, Nonlinearity, ReLU, TopK
-from tracer.model.readers.circuit_tracer_files import (
-    CROSS_LAYER,
-    PER_LAYER,
-    file_names,
-    layer_tensors,
-    read_point,
-    read_settings,
-    write_point,
-)
-from tracer.model.stored_decoder import StoredDecoder
+from tracer.model.nonlinearity import JumpReLU, TopK
+from tracer.model.readers.hooks import read_point, write_point
+from tracer.model.readers.set_files import LayerFiles, SetFiles, check_names
+from tracer.model.stored import StoredTensor, safetensors_tensors
 from tracer.model.transcoders import LayerTranscoder, ReadPoint, TranscoderSet, WritePoint
 
-N_HELD_BYTES = 256 * 1024**2
-"""Decoders that take more than this in float32, all layers together, stay on disk unless asked otherwise."""
+PER_LAYER, CROSS_LAYER = "transcoder_set", "cross_layer_transcoder"
+_REQUIRED, _ALLOWED = {"W_enc", "b_enc", "W_dec", "b_dec"}, {"threshold", "W_skip"}
 _READ_NAMES: dict[ReadPoint, str] = {
     "mlp_in": "mlp.hook_in", "resid_mid": "hook_resid_mid", "normalised": "ln2.hook_normalized",
 }  # fmt: skip
 _WRITE_NAMES: dict[WritePoint, str] = {"mlp_out": "mlp.hook_out", "residual": "hook_mlp_out"}
+LayerReader = Callable[[str | Path, int], LayerFiles]
 
 
-def read(
-    folder: Path, facts: CheckpointFacts, *, device: torch.device, lazy_decoder: bool | None = None
-) -> TranscoderSet:
-    """Read a transcoder set for a model, as float32.
+def recognises(path: Path) -> bool:
+    """Whether a folder holds a `config.yaml` that names a kind of set."""
+    return (path / "config.yaml").is_file()
+
+
+def describe(folder: Path, facts: CheckpointFacts, read_layer: LayerReader) -> SetFiles:
+    """What a folder holds.
 
     Args:
         folder: the set.
         facts: the model's.
-        device: where encoders are put, and decoders that are held.
-        lazy_decoder: leave decoders on disk; when not given, if they are large.
+        read_layer: reads the file or reference of a layer of any maker, for `transcoders` lists.
 
     Raises:
         ModelError: a file is absent, damaged or of a kind that is not supported.
     """
-    settings = read_settings(folder)
-    cross_layer = settings["model_kind"] == CROSS_LAYER
-    layers = [_layer_transcoder(folder, layer, cross_layer, settings, device) for layer in range(facts.n_layers)]
-    stored = [layer.W_dec for layer in layers if isinstance(layer.W_dec, StoredDecoder)]
-    if lazy_decoder is None:
-        lazy_decoder = sum(decoder.n_bytes for decoder in stored) > N_HELD_BYTES
-    return TranscoderSet(
-        layers=tuple(layers if lazy_decoder else [_held(layer) for layer in layers]),
-        read_point=read_point(settings, facts, folder / "config.yaml"),
-        write_point=write_point(settings),
+    settings, where = read_settings(folder), str(folder / "config.yaml")
+    cross_layer, listed = settings["model_kind"] == CROSS_LAYER, settings.get("transcoders")
+    if listed:
+        layers = [read_layer(_listed(folder, entry), layer) for layer, entry in enumerate(listed)]
+    else:
+        layers = [_layer_files(folder, layer, cross_layer) for layer in range(facts.n_layers)]
+    is_topk = settings.get("activation") == "topk"
+    return SetFiles(
+        format="circuit-tracer",
+        layers=tuple(layers),
+        read_point=read_point(settings.get("feature_input_hook"), facts, where),
+        write_point=write_point(settings.get("feature_output_hook"), where),
         cross_layer=cross_layer,
-        model_name=str(settings.get("model_name", "")),
+        model_name=str(settings.get("model_name") or ""),
+        topk=TopK(k=settings["k"], rectify="no") if is_topk else None,
     )
 
 
-def _layer_transcoder(
-    folder: Path, layer: int, cross_layer: bool, settings: dict[str, Any], device: torch.device
-) -> LayerTranscoder:
-    found = layer_tensors(folder, layer, cross_layer)
-    tensors = {name: tensor.to(device, torch.float32) for name, tensor in found.tensors.items()}
-    W_skip = tensors.get("W_skip")
-    return LayerTranscoder(
-        W_enc=tensors["W_enc"],
-        b_enc=tensors["b_enc"],
-        nonlinearity=_nonlinearity(settings, tensors, folder),
-        W_dec=found.decoder,
-        b_dec=tensors["b_dec"],
-        W_skip=W_skip.T.contiguous() if W_skip is not None and cross_layer else W_skip,
-    )
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The folder's `config.yaml`.
 
-
-def _nonlinearity(settings: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Nonlinearity:
-    n_features = len(tensors["b_enc"])
-    if settings.get("activation") == "topk":
-        if settings["k"] > n_features:
+    Raises:
+        ModelError: it is absent, unreadable, or names a kind or nonlinearity that is not known.
+    """
+    path = folder / "config.yaml"
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelError(
+            str(path), found=type(error).__name__, expected="a circuit-tracer config.yaml", to_do="Check the folder."
+        ) from error
+    settings = settings if isinstance(settings, dict) else {}
+    expected: dict[str, tuple[Any, ...]] = {
+        "model_kind": (PER_LAYER, CROSS_LAYER),
+        "activation": (None, "relu", "topk"),
+    }
+    for key, values in expected.items():
+        if settings.get(key) not in values:
+            expected_values = " or ".join(str(value) for value in values if value is not None)
             raise ModelError(
-                str(folder), found=f"k {settings['k']}", expected=f"at most {n_features} features", to_do="Mend it."
+                str(path), found=f"{key} {settings.get(key)!r}", expected=expected_values, to_do="Mend it."
             )
-        return TopK(k=settings["k"], rectify="no")
-    if "threshold" in tensors:
-        return JumpReLU(tensors["threshold"].flatten().expand(n_features))
-    return ReLU()
+    k, listed = settings.get("k"), settings.get("transcoders")
+    if settings.get("activation") == "topk" and not (isinstance(k, int) and k > 0):
+        raise ModelError(str(path), found=f"k {k!r}", expected="a positive number with topk", to_do="Mend it.")
+    is_list = isinstance(listed, list) and all(isinstance(entry, str) for entry in listed)
+    if listed is not None and not is_list:
+        raise ModelError(
+            str(path), found=f"transcoders {listed!r}"[:200], expected="a list of files, one a layer",
+            to_do="Mend it.",
+        )  # fmt: skip
+    return settings
 
 
-def _held(layer: LayerTranscoder) -> LayerTranscoder:
-    assert isinstance(layer.W_dec, StoredDecoder)
-    return replace(layer, W_dec=layer.W_dec.whole().to(layer.W_enc))
+def listed_elsewhere(folder: Path) -> list[str]:
+    """References to files in other repositories that a set's `config.yaml` lists; none where it has no such file.
+
+    Args:
+        folder: the set, or a folder with its `config.yaml` alone.
+
+    Raises:
+        ModelError: as `read_settings`.
+    """
+    listed = read_settings(folder).get("transcoders") if recognises(folder) else None
+    return [entry for entry in listed or () if entry.startswith("hf://")]
+
+
+def _listed(folder: Path, entry: str) -> str | Path:
+    """A file of the folder, or a reference to another repository."""
+    if entry.startswith("hf://"):
+        return entry
+    path = folder / entry
+    # Files of a download cache are links out of the folder, so the entry itself is judged.
+    if ".." in Path(entry).parts or Path(entry).is_absolute():
+        raise ModelError(
+            str(folder / "config.yaml"), found=f"transcoders {entry!r}", expected="a path inside the folder, or hf://",
+            to_do="Mend it.",
+        )  # fmt: skip
+    return path
+
+
+def layer_of(tensors: dict[str, StoredTensor], where: str) -> LayerFiles:
+    """A layer of a per-layer set.
+
+    Args:
+        tensors: those of its file.
+        where: the file.
+
+    Raises:
+        ModelError: a tensor is missing or unknown.
+    """
+    plain = {name.removeprefix("activation_function."): tensor for name, tensor in tensors.items()}
+    check_names(plain, where, _REQUIRED, _ALLOWED)
+    return LayerFiles(**plain | {"W_dec": plain["W_dec"].with_written()}, where=where)
+
+
+def _layer_files(folder: Path, layer: int, cross_layer: bool) -> LayerFiles:
+    names = file_names(layer, cross_layer)
+    tensors: dict[str, StoredTensor] = {}
+    for name in names:
+        tensors |= safetensors_tensors(folder / f"{name}.safetensors")
+    if not cross_layer:
+        return layer_of(tensors, str(folder / f"{names[0]}.safetensors"))
+    plain = {name.removesuffix(f"_{layer}"): tensor for name, tensor in tensors.items()}
+    where = str(folder / f"{names[0]}.safetensors")
+    check_names(plain, where, _REQUIRED, _ALLOWED)
+    if "W_skip" in plain:
+        plain["W_skip"] = plain["W_skip"].transposed()
+    return LayerFiles(**plain, where=where)
+
+
+def file_names(layer: int, cross_layer: bool) -> tuple[str, ...]:
+    """Files of a layer without their ending: the encoder's, then the decoder's where it has its own."""
+    return (f"W_enc_{layer}", f"W_dec_{layer}") if cross_layer else (f"layer_{layer}",)
 
 
 def write(folder: Path, transcoders: TranscoderSet, *, model_name: str, dtype: torch.dtype) -> None:
-    """Write a set whose decoders are held, in the same format."""
+    """Write a set in the same format; of matrices on disk one layer is held at a time.
+
+    Args:
+        folder: made where absent.
+        transcoders: the set.
+        model_name: the checkpoint that it was made for.
+        dtype: of the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {
         "model_name": model_name,
@@ -123,21 +194,31 @@ def write(folder: Path, transcoders: TranscoderSet, *, model_name: str, dtype: t
         settings |= {"activation": "topk", "k": nonlinearity.k}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     for layer, transcoder in enumerate(transcoders.layers):
-        assert not isinstance(transcoder.W_dec, StoredDecoder)
-        encoder = {"W_enc": transcoder.W_enc, "b_enc": transcoder.b_enc, "b_dec": transcoder.b_dec}
-        if isinstance(transcoder.nonlinearity, JumpReLU):
-            encoder["threshold"] = transcoder.nonlinearity.threshold
-        if transcoder.W_skip is not None:
-            encoder["W_skip"] = transcoder.W_skip.T if transcoders.cross_layer else transcoder.W_skip
-        names = file_names(layer, transcoders.cross_layer)
-        encoder_file, decoder_file = folder / f"{names[0]}.safetensors", folder / f"{names[-1]}.safetensors"
-        if transcoders.cross_layer:
-            _save({f"W_dec_{layer}": transcoder.W_dec}, decoder_file, dtype)
-            _save({f"{name}_{layer}": tensor for name, tensor in encoder.items()}, encoder_file, dtype)
-        else:
-            if "threshold" in encoder:
-                encoder["activation_function.threshold"] = encoder.pop("threshold")
-            _save(encoder | {"W_dec": transcoder.W_dec[:, 0]}, encoder_file, dtype)
+        _write_layer(folder, layer, transcoder, cross_layer=transcoders.cross_layer, dtype=dtype)
+
+
+def _write_layer(
+    folder: Path, layer: int, transcoder: LayerTranscoder, *, cross_layer: bool, dtype: torch.dtype
+) -> None:
+    W_enc, W_dec = (_whole(matrix) for matrix in (transcoder.W_enc, transcoder.W_dec))
+    encoder = {"W_enc": W_enc, "b_enc": transcoder.b_enc, "b_dec": transcoder.b_dec}
+    if isinstance(transcoder.nonlinearity, JumpReLU):
+        encoder["threshold"] = transcoder.nonlinearity.threshold
+    if transcoder.W_skip is not None:
+        encoder["W_skip"] = transcoder.W_skip.T if cross_layer else transcoder.W_skip
+    names = file_names(layer, cross_layer)
+    encoder_file, decoder_file = folder / f"{names[0]}.safetensors", folder / f"{names[-1]}.safetensors"
+    if cross_layer:
+        _save({f"W_dec_{layer}": W_dec}, decoder_file, dtype)
+        _save({f"{name}_{layer}": tensor for name, tensor in encoder.items()}, encoder_file, dtype)
+    else:
+        if "threshold" in encoder:
+            encoder["activation_function.threshold"] = encoder.pop("threshold")
+        _save(encoder | {"W_dec": W_dec[:, 0]}, encoder_file, dtype)
+
+
+def _whole(matrix: Tensor | StoredTensor) -> Tensor:
+    return matrix if isinstance(matrix, Tensor) else matrix.whole()
 
 
 def _save(tensors: dict[str, Tensor], path: Path, dtype: torch.dtype) -> None:
