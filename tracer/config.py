@@ -26,10 +26,24 @@ class Settings(BaseModel):
 class ModelConfig(Settings):
     """Which model, with which transcoders, on what."""
 
-    checkpoint: str = Field(description="local folder, `package:NAME/path`, or hub name of a Hugging Face checkpoint")
-    transcoders: str = Field(description="local folder or `package:NAME/path` of a circuit-tracer transcoder set")
+    checkpoint: str = Field(
+        description="Hugging Face checkpoint: local folder, `package:NAME/path`, `org/repo[/path][@revision]` or "
+        "`hf://org/repo[/path][?revision=...]`"
+    )
+    transcoders: str = Field(
+        description="transcoder set in a layout of tracer/model/readers: the same kinds of reference, or "
+        "`saelens:RELEASE`"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: CUDA if present", json_schema_extra=NOT_IN_RESULTS
+    )
+    lazy_encoder: bool = Field(
+        False, description="leave encoders on disk, read anew for every prompt", json_schema_extra=NOT_IN_RESULTS
+    )
+    lazy_decoder: bool | None = Field(
+        None,
+        description="leave decoders on disk and read rows of active features; none given: if they are large",
+        json_schema_extra=NOT_IN_RESULTS,
     )
     trust_remote_code: bool = Field(False, description="whether a repository may run code of its own")
 
@@ -38,7 +52,8 @@ class CorpusConfig(Settings):
     """Where the prompts come from and which of them are used."""
 
     source: str = Field(
-        description="`tasks:NAME`, a .jsonl / .parquet / .csv / .txt file, or a datasets folder or hub name"
+        description="`tasks:NAME`, a .jsonl / .parquet / .csv / .txt file, a datasets folder, or the hub name "
+        "`org/name[@revision]` of a dataset"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of a `tasks:` generator")
     dataset_config: str | None = Field(None, description="configuration name of a datasets source")

@@ -13,7 +13,8 @@ from tracer.errors import ModelError
 from tracer.model.architectures import ARCHITECTURES, CheckpointFacts
 from tracer.model.checks import check_transcoders
 from tracer.model.readers import circuit_tracer
-from tracer.model.readers.circuit_tracer_files import read_point
+from tracer.model.readers.hooks import read_point
+from tracer.model.readers.registry import read_transcoders
 from tracer.model.replacement import ReplacementModel
 from tracer.model.tokenizer import load_tokenizer, token_separator
 
@@ -38,7 +39,7 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
 def test_what_is_written_is_read_back_equal(tmp_path: Path, cross_layer: bool) -> None:
     written = random_transcoders(3, 8, cross_layer=cross_layer)
     circuit_tracer.write(tmp_path, written, model_name="random", dtype=torch.float32)
-    found = circuit_tracer.read(tmp_path, FACTS, device=torch.device("cpu"))
+    found = read_transcoders(tmp_path, FACTS, device=torch.device("cpu"))
     assert found.cross_layer == cross_layer
     assert found.model_name == "random"
     for ours, theirs in zip(written.layers, found.layers, strict=True):
@@ -50,12 +51,12 @@ def test_what_is_written_is_read_back_equal(tmp_path: Path, cross_layer: bool) -
 def test_hook_names_are_mapped_to_meanings_by_norm_kind() -> None:
     def meaning(hook: str, architecture: str) -> str:
         facts = replace(FACTS, architecture=ARCHITECTURES[architecture])
-        return read_point({"feature_input_hook": hook}, facts, Path("config.yaml"))
+        return read_point(hook, facts, "config.yaml")
 
     assert meaning("ln2.hook_normalized", "GPT2LMHeadModel") == "mlp_in"
     assert meaning("ln2.hook_normalized", "LlamaForCausalLM") == "normalised"
     assert meaning("hook_resid_mid", "LlamaForCausalLM") == "resid_mid"
-    with pytest.raises(ModelError, match="feature_input_hook"):
+    with pytest.raises(ModelError, match="input hook"):
         meaning("hook_resid_pre", "GPT2LMHeadModel")
 
 

@@ -29,3 +29,11 @@ def test_in_a_terminal_the_line_is_live():
     with TraceProgress(console, n_shards=4, n_prompts_left=30, n_shards_done=0, n_failures=0):
         pass
     assert "shards 0/4, starting workers, failures 0" in console.file.getvalue()
+
+
+def test_what_is_wrong_with_the_transcoders_is_said_once() -> None:
+    console = Console(record=True, width=100)
+    progress = TraceProgress(console, n_shards=2, n_prompts_left=4, n_shards_done=0, n_failures=0)
+    for _ in range(2):
+        progress.worker_started({"device": "cpu", "complaint": "layer 1 is worse than its mean"})
+    assert console.export_text().count("worse than its mean") == 1

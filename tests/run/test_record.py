@@ -1,5 +1,6 @@
 """run.json reads back as it was, and refuses what does not belong to it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tests.run.tiny_worker import begin_tiny_run, record_of
 from tracer.config import parse_config
 from tracer.errors import ArtifactError, RunError
 from tracer.run.folder import RunFolder, read_json, write_json
+from tracer.run.origins import Origin
 from tracer.run.record import check_facts, check_resumable, load_record
 
 
@@ -31,6 +33,21 @@ def test_a_record_reads_back_equal(run):
     assert record.config == config
     record.save(folder)
     assert load_record(folder) == record
+
+
+def test_where_things_came_from_reads_back_and_may_be_absent(run):
+    _, folder = run
+    origins = {
+        "checkpoint": Origin(reference="org/model@main", commit="0123" * 10, content_hash="aa"),
+        "transcoders": Origin(reference="sets/mine", commit=None, content_hash="bb"),
+    }
+    replace(load_record(folder), origins=origins).save(folder)
+    assert load_record(folder).origins == origins
+    plain = read_json(folder.record)
+    assert plain["origins"]["transcoders"] == {"reference": "sets/mine", "commit": None, "content_hash": "bb"}
+    del plain["origins"]
+    write_json(folder.record, plain)
+    assert load_record(folder).origins == {}
 
 
 def test_run_json_holds_what_identifies_the_work(run):

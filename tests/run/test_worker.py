@@ -209,6 +209,7 @@ def test_facts_name_the_files_by_content(worker: TraceWorker) -> None:
         "model_hash": content_hash(resolve(f"{DEMO}/language_model")),
         "transcoders_hash": content_hash(resolve(f"{DEMO}/per_layer")),
         "device": "cpu",
+        "complaint": None,
     }
 
 

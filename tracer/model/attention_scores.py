@@ -17,7 +17,7 @@ from torch import Tensor
 from tracer.errors import ModelError
 from tracer.model.forward import Forward, Hook
 from tracer.model.replacement import ReplacementModel
-from tracer.model.weights import norm_weights
+from tracer.model.weights import float32, norm_weights
 
 MAX_PATTERN_DIFFERENCE = 1e-3
 """How far attention from these maps may be from the captured one, as a ratio to a row's largest entry."""
@@ -162,8 +162,8 @@ def _projection(
     assert architecture is not None, "refused before"
     centred, offset, prefix = architecture.centred_norm, architecture.norm_offset, f"blocks.{layer}.attn."
     norm = norm_weights(block.ln1, centred, offset)
-    W, bias = getattr(block.attn, f"W_{letter}").detach(), getattr(block.attn, f"b_{letter}", None)
-    constant = torch.einsum("kdh,d->kh", W, norm.bias) + (0.0 if bias is None else bias.detach())
+    W, bias = float32(getattr(block.attn, f"W_{letter}")), getattr(block.attn, f"b_{letter}", None)
+    constant = torch.einsum("kdh,d->kh", W, norm.bias) + (0.0 if bias is None else float32(bias))
     W = norm.pull_back(W.transpose(1, 2))
     norm_scale = kept.get(f"{prefix}{letter.lower()}_norm.hook_scale")
     if norm_scale is not None:

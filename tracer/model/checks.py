@@ -1,9 +1,13 @@
-"""Checks that a transcoder set fits a checkpoint, from file headers alone, before anything is loaded."""
+"""Checks before anything of size is fetched or loaded: access to every repository, and whether a set fits a model."""
+
+from dataclasses import replace
 
 from tracer.errors import ModelError
 from tracer.model.architectures import checkpoint_facts
-from tracer.model.readers import circuit_tracer_files as files
-from tracer.model.references import resolve
+from tracer.model.hub_reference import HubReference
+from tracer.model.readers.circuit_tracer import listed_elsewhere
+from tracer.model.readers.registry import describe_transcoders
+from tracer.model.references import check_access, hub_reference, resolve
 
 
 def check_transcoders(checkpoint: str, transcoders: str) -> None:
@@ -12,18 +16,33 @@ def check_transcoders(checkpoint: str, transcoders: str) -> None:
     Raises:
         ModelError: naming the layer, what was found and what was expected.
     """
-    facts = checkpoint_facts(resolve(checkpoint))
-    folder = resolve(transcoders)
-    settings = files.read_settings(folder)
-    files.read_point(settings, facts, folder / "config.yaml")
-    cross_layer = settings["model_kind"] == files.CROSS_LAYER
-    for layer in range(facts.n_layers):
-        _, n_written, d_model = files.layer_decoder(folder, layer, cross_layer).shape
-        expected_written = facts.n_layers - layer if cross_layer else 1
-        if d_model != facts.d_model or n_written != expected_written:
-            raise ModelError(
-                f"{folder}, layer {layer}",
-                found=f"width {d_model}, writing {n_written} layer(s)",
-                expected=f"width {facts.d_model}, writing {expected_written} layer(s), as {checkpoint} has",
-                to_do="Use transcoders that were made for this model.",
-            )
+    describe_transcoders(resolve(transcoders), checkpoint_facts(resolve(checkpoint)))
+
+
+def check_repositories(checkpoint: str, transcoders: str, dataset: HubReference | None = None) -> None:
+    """Ask the hub for every repository of a run before the first weight is fetched.
+
+    A set may list files of other repositories in its `config.yaml`, which alone is fetched to ask for them too.
+
+    Args:
+        checkpoint: as for `tracer.model.references.resolve`.
+        transcoders: the same.
+        dataset: that of the corpus, where it lies on the hub.
+
+    Raises:
+        ModelError: naming every repository that cannot be read, and why.
+    """
+    check_access([checkpoint, transcoders, *([] if dataset is None else [dataset])])
+    check_access(_listed(transcoders))
+
+
+def _listed(transcoders: str) -> list[str]:
+    on_hub = hub_reference(transcoders)
+    if on_hub is None:
+        return listed_elsewhere(resolve(transcoders))
+    settings = replace(on_hub, inner=f"{on_hub.inner}/config.yaml".lstrip("/"))
+    try:
+        return listed_elsewhere(resolve(str(settings)).parent)
+    except ModelError:
+        # A set without settings lists nothing; what is wrong with it is said when it is read.
+        return []

@@ -32,7 +32,7 @@ def frozen_experts(model: "ReplacementModel", token_ids: Int[Tensor, " pos"]) ->
 
     def note(router: torch.nn.Module, _args: Any, output: RouterOutput) -> None:
         logits, weights, experts = output
-        if not torch.allclose(_weights(router, logits, experts), weights, atol=1e-5):
+        if not torch.allclose(_weights(router, logits, experts), weights.float(), atol=_rounding(weights)):
             raise _unknown_router("one that weights its experts otherwise")
         chosen.append(experts)
 
@@ -66,8 +66,12 @@ def _weights(
     router: torch.nn.Module, logits: Float[Tensor, "token expert"], experts: Int[Tensor, "token chosen"]
 ) -> Float[Tensor, "token chosen"]:
     """Softmax over all experts, and over the chosen ones alone unless the router says otherwise."""
-    weights = logits.softmax(-1).gather(-1, experts)
+    weights = logits.float().softmax(-1).gather(-1, experts)
     return weights / weights.sum(-1, keepdim=True) if getattr(router, "norm_topk_prob", True) else weights
+
+
+def _rounding(weights: Float[Tensor, "token chosen"]) -> float:
+    return max(1e-5, 2 * torch.finfo(weights.dtype).eps)
 
 
 def _routers(model: "ReplacementModel") -> list[torch.nn.Module]:

@@ -152,3 +152,19 @@ _REQUIRED = (
 def padded(prompts: Sequence[Int[Tensor, " _"]]) -> Int[Tensor, "prompt pos"]:
     """Prompts as one tensor, zeros behind the shorter ones: attention is causal, so padding there changes nothing."""
     return torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True)
+
+
+def in_float32(hook_function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same hook for a model of lower precision: it sees float32, and what it gives is rounded again.
+
+    Args:
+        hook_function: called with a value and, by keyword, the hook point.
+    """
+
+    def widened(value: Any, hook: Any) -> Any:
+        if not (isinstance(value, Tensor) and value.is_floating_point()):
+            return hook_function(value, hook=hook)
+        given = hook_function(value.float(), hook=hook)
+        return given.to(value.dtype) if isinstance(given, Tensor) else given
+
+    return widened

@@ -16,13 +16,15 @@ from torch import Tensor
 from tracer.corpus.tokens import SpecialTokenRule, special_token_rule, tokenize
 from tracer.errors import ModelError
 from tracer.model.architectures import CheckpointFacts, checkpoint_facts
+from tracer.model.booting import boot, check_dtype
 from tracer.model.checks import check_transcoders
 from tracer.model.device import resolve_device
-from tracer.model.forward import Capture, Forward, Hook, padded
+from tracer.model.forward import Capture, Forward, Hook, in_float32, padded
 from tracer.model.head_weights import head_weights
 from tracer.model.hook_names import HookNames
 from tracer.model.offload import Offload, OffloadedWeights
-from tracer.model.readers import circuit_tracer
+from tracer.model.readers.registry import read_transcoders
+from tracer.model.reconstruction import warn_of_poor_reconstruction
 from tracer.model.references import resolve
 from tracer.model.tokenizer import load_tokenizer
 from tracer.model.transcoders import Activations, TranscoderSet
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-N_CHECKED_TOKENS = 8
-MAX_BRIDGE_DIFFERENCE = 1e-3
-"""Largest difference of the bridge's logits from transformers', as a share of the largest logit."""
 Prompt = str | Sequence[int] | Int[Tensor, "*one pos"]
 """A prompt as text, as token ids, or as a tensor of them, a batch of one in front or none."""
 
@@ -46,6 +45,9 @@ class ReplacementModel:
 
     The language model is held as a TransformerLens `TransformerBridge` with raw weights (nothing folded); hooks are
     only ever installed inside a `with`. All methods run without gradients unless they say otherwise.
+
+    The language model may be held in lower precision. What is captured is taken to float32 all the same, and the
+    transcoders and the frozen map are float32, so rows sum to the captured values within the lower one's rounding.
 
     Example:
         >>> from tracer import ReplacementModel
@@ -71,6 +73,7 @@ class ReplacementModel:
         self.hook_names = HookNames(facts=facts, read_point=transcoders.read_point, write_point=transcoders.write_point)
         self._hook_points = dict(bridge.hook_dict)
         self._levels = count(1)
+        self._is_float32 = bridge.cfg.dtype == torch.float32
         self._offloaded: dict[Offload, OffloadedWeights] = {}
         # A hook that is missing is found here rather than at the first prompt.
         with self.hooks(Capture(self.hook_names, list(self._hook_points)).hooks()):
@@ -83,18 +86,25 @@ class ReplacementModel:
         transcoders: str | Path,
         *,
         device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        lazy_encoder: bool = False,
         lazy_decoder: bool | None = None,
         trust_remote_code: bool = False,
+        check: bool = True,
     ) -> "ReplacementModel":
-        """Load a Hugging Face checkpoint and a circuit-tracer transcoder folder.
+        """Load a Hugging Face checkpoint and a transcoder set in any layout of `tracer.model.readers`.
 
         Args:
             checkpoint: local folder, `package:NAME/path` or hub name `org/repo[@revision]`.
             transcoders: the same for the transcoder set.
             device: where both are put; CUDA if present when not given.
+            dtype: precision in which the language model's weights are held and run: float32, bfloat16 or float16.
+            lazy_encoder: leave encoders on disk and read them in parts for every prompt.
             lazy_decoder: leave decoders on disk and read the rows of active features when they are needed; when not
                 given, for sets whose decoders are large.
             trust_remote_code: whether the checkpoint may run code of its own.
+            check: log a warning where the transcoders do not reconstruct MLP outputs, as when files are read the wrong
+                way; takes a prompt's forward pass.
 
         Raises:
             ModelError: one of them is absent or damaged, or they do not fit.
@@ -103,18 +113,23 @@ class ReplacementModel:
         found_device = resolve_device(device)
         folder = resolve(checkpoint)
         facts = checkpoint_facts(folder)
+        check_dtype(dtype, facts)
+        set_folder = resolve(transcoders)
         check_transcoders(checkpoint, transcoders)
         tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
-        transcoder_set = circuit_tracer.read(
-            resolve(transcoders), facts, device=found_device, lazy_decoder=lazy_decoder
+        transcoder_set = read_transcoders(
+            set_folder, facts, device=found_device, lazy_encoder=lazy_encoder, lazy_decoder=lazy_decoder
         )
         if not facts.explicit:
             logger.warning(
                 "%s: its architecture is not in the table of tracer.model.architectures, so its graphs come from the "
                 "autograd oracle, which is slow", checkpoint,
             )  # fmt: skip
-        bridge = _boot(folder, tokenizer, found_device, trust_remote_code)
-        return cls(bridge, tokenizer, transcoder_set, facts)
+        bridge = boot(folder, tokenizer, found_device, dtype=dtype, trust_remote_code=trust_remote_code)
+        model = cls(bridge, tokenizer, transcoder_set, facts)
+        if check:
+            warn_of_poor_reconstruction(model)
+        return model
 
     @property
     def n_layers(self) -> int:
@@ -124,7 +139,7 @@ class ReplacementModel:
     @property
     def device(self) -> torch.device:
         """Where the model and the transcoders are."""
-        return self.transcoders.layers[0].W_enc.device
+        return self.transcoders.layers[0].b_enc.device
 
     @cached_property
     def weights(self) -> FrozenWeights:
@@ -153,19 +168,24 @@ class ReplacementModel:
     def hooks(self, hooks: Iterable[Hook]) -> Iterator["TransformerBridge"]:
         """The bridge with `hooks` on it, which are gone afterwards, however the block ends.
 
+        Hooks see float32, and the logits inside are float32, whatever the precision of the model.
+
         Raises:
             ModelError: the bridge lacks a hook.
         """
         # The bridge's own `hooks()` looks every name up among all aliases anew, which costs more than a small model's
         # forward pass.
         try:
-            borrowed = [(self._hook_points[name], hook) for name, hook in hooks]
+            borrowed = [
+                (self._hook_points[name], hook if self._is_float32 else in_float32(hook)) for name, hook in hooks
+            ]
         except KeyError as error:
             raise ModelError(
                 "model", found=f"no hook {error.args[0]}", expected="a bridge that offers it",
                 to_do="Use transcoders that read and write elsewhere, or another model.",
             ) from error  # fmt: skip
         level = next(self._levels)
+        widened = self.bridge.register_forward_hook(lambda module, given, logits: logits.float())
         try:
             for point, hook in borrowed:
                 point.add_hook(hook, level=level)
@@ -174,6 +194,7 @@ class ReplacementModel:
                 warnings.filterwarnings("ignore", message="A forward hook edited hook_scale")
                 yield self.bridge
         finally:
+            widened.remove()
             for point, _ in borrowed:
                 point.remove_hooks("fwd", level=level)
 
@@ -240,47 +261,3 @@ def _plain_ids(token_ids: Sequence[int] | Tensor) -> list[int]:
     if isinstance(token_ids, Tensor):
         token_ids = token_ids[0].tolist() if token_ids.dim() == 2 and len(token_ids) == 1 else token_ids.tolist()
     return list(token_ids)
-
-
-def _check_equal(folder: Path, logits: Tensor, expected: Tensor) -> None:
-    """Everything rests on the bridge computing what the checkpoint computes, so one that does not is refused."""
-    difference = float((logits - expected).abs().max() / expected.abs().max())
-    if not difference <= MAX_BRIDGE_DIFFERENCE:
-        raise ModelError(
-            str(folder), found=f"logits of TransformerLens' bridge that differ from transformers' by {difference:.1e}",
-            expected=f"at most {MAX_BRIDGE_DIFFERENCE:.0e} of the largest",
-            to_do="This architecture cannot be used with this version of TransformerLens.",
-        )  # fmt: skip
-
-
-def _boot(
-    folder: Path,
-    tokenizer: "PreTrainedTokenizerBase",
-    device: torch.device,
-    trust_remote_code: bool,
-) -> "TransformerBridge":
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import AutoModelForCausalLM
-
-    try:
-        hf_model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", trust_remote_code=trust_remote_code
-        )
-        hf_model.to(device=device)
-    except (OSError, ValueError, RuntimeError) as error:
-        found = " ".join(str(error).split())[:200]
-        raise ModelError(
-            str(folder), found=found, expected="loadable weights", to_do="Check the checkpoint folder."
-        ) from error
-    hf_model.eval()
-    tokens = torch.arange(N_CHECKED_TOKENS, device=device)[None] % hf_model.config.vocab_size
-    with torch.no_grad():
-        expected = hf_model(tokens).logits
-        bridge = TransformerBridge.boot_transformers(
-            str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=torch.float32
-        )
-        bridge.eval()
-        _check_equal(folder, bridge(tokens), expected)
-    for parameter in bridge.parameters():
-        parameter.requires_grad_(False)
-    return bridge

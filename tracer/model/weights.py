@@ -2,7 +2,8 @@
 
 With attention patterns and norm scales frozen (Ameisen et al. 2025), the stream between two MLPs is linear. Each norm
 then is a fixed linear map: centre (LayerNorm only), divide by the frozen scale, multiply by the weight, add the bias.
-The centring and the weight are folded into the matrices here, once; only the scale remains to be applied.
+The centring and the weight are folded into the matrices here, once; only the scale remains to be applied. The map is
+float32 whatever the precision of the model: its weights are taken to float32 before anything is folded.
 """
 
 from collections.abc import Iterator
@@ -81,14 +82,19 @@ class FrozenWeights:
 
 def norm_weights(norm: torch.nn.Module, centred: bool, offset: float) -> NormWeights:
     """A norm's affine part; `offset` is what is added to its stored weight."""
-    weight = cast("Tensor", norm.weight).detach() + offset if offset else cast("Tensor", norm.weight).detach()
+    weight = float32(norm.weight) + offset if offset else float32(norm.weight)
     bias = getattr(norm, "bias", None) if centred else None
-    return NormWeights(weight=weight, bias=torch.zeros_like(weight) if bias is None else bias.detach(), centred=centred)
+    return NormWeights(weight=weight, bias=torch.zeros_like(weight) if bias is None else float32(bias), centred=centred)
+
+
+def float32(parameter: object) -> Tensor:
+    """A parameter in float32 without gradients; the same memory where it is float32."""
+    return cast("Tensor", parameter).detach().float()
 
 
 def _bias(attention: torch.nn.Module, name: str, like: Tensor) -> Tensor:
     bias = getattr(attention, name, None)
-    return torch.zeros_like(like) if bias is None else bias.detach()
+    return torch.zeros_like(like) if bias is None else float32(bias)
 
 
 def _layer_weights(block: torch.nn.Module, *, centred: bool, norm_offset: float, post_norms: bool) -> LayerWeights:
@@ -97,7 +103,7 @@ def _layer_weights(block: torch.nn.Module, *, centred: bool, norm_offset: float,
     def norm(name: str) -> NormWeights:
         return norm_weights(getattr(block, name), centred, norm_offset)
 
-    W_V, W_O = cast("Tensor", attention.W_V).detach(), cast("Tensor", attention.W_O).detach()
+    W_V, W_O = float32(attention.W_V), float32(attention.W_O)
     attention_norm, output_bias = norm("ln1"), _bias(attention, "b_O", W_O[0, 0])
     value_bias = torch.einsum("kdh,d->kh", W_V, attention_norm.bias) + _bias(attention, "b_V", W_V[:, 0])
     if post_norms:
@@ -131,11 +137,11 @@ def frozen_weights(
         _layer_weights(block, centred=centred, norm_offset=norm_offset, post_norms=post_norms)
         for block in bridge.blocks
     ]
-    W_U = bridge.W_U.detach()
+    W_U = float32(bridge.W_U)
     b_U = getattr(bridge, "b_U", None)
     return FrozenWeights(
         layers=tuple(layers),
         final_norm=norm_weights(bridge.ln_final, centred, norm_offset),
         W_U=W_U,
-        b_U=torch.zeros_like(W_U[0]) if b_U is None else b_U.detach(),
+        b_U=torch.zeros_like(W_U[0]) if b_U is None else float32(b_U),
     )

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tracer.attribution.cost import Item, Shape, Work, memory, seconds
 from tracer.config import RunConfig
-from tracer.model.checks import check_transcoders
+from tracer.model.checks import check_repositories, check_transcoders
 from tracer.model.references import resolve
 from tracer.run.attributing import MAX_PASS_TOKENS
 from tracer.run.machine import Machine, machine_for, matrix_rate
@@ -56,11 +56,16 @@ def estimate_run(
         DataError: the corpus cannot be read.
         ConfigError: something is to be measured that is not here.
     """
+    check_repositories(config.model.checkpoint, config.model.transcoders)
     checkpoint, transcoders = resolve(config.model.checkpoint), resolve(config.model.transcoders)
     check_transcoders(config.model.checkpoint, config.model.transcoders)
-    shape, machine, attribution = shape_of(checkpoint, transcoders), machine_for(config), config.attribution
+    settings = config.model
+    shape = shape_of(
+        checkpoint, transcoders, lazy_encoder=settings.lazy_encoder, lazy_decoder=settings.lazy_decoder
+    )  # fmt: skip
+    machine, attribution = machine_for(config), config.attribution
     lengths = [n_tokens] if n_tokens is not None else sampled_lengths(config, checkpoint)
-    n_active = float(n_active if n_active is not None else topk_of(transcoders) or USUAL_ACTIVE)
+    n_active = float(n_active if n_active is not None else topk_of(checkpoint, transcoders) or USUAL_ACTIVE)
     found_rate = rate or matrix_rate(
         shape.d_model, shape.n_heads * shape.d_head, machine.device, config.runner.n_threads
     )  # fmt: skip
@@ -157,6 +162,7 @@ def _facts(estimate: Estimate, config: RunConfig) -> dict[str, str]:
         "model": f"{shape.n_layers} layers, width {shape.d_model}, {shape.n_heads} heads of {shape.d_head}, "
         f"{shape.n_parameters / 1e6:,.0f} M parameters",
         "transcoders": f"{kind}, {shape.n_features // shape.n_layers:,} features a layer"
+        + (", encoders left on disk" if shape.lazy_encoder else "")
         + (", decoders left on disk" if shape.lazy_decoder else ""),
         "prompts": lengths,
         "features": f"{works[0].n_active:g} active per layer and position; unless given (--active-per-position) or "

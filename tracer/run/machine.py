@@ -27,8 +27,8 @@ class Machine:
 def machine_for(config: RunConfig) -> Machine:
     """Where the actors of a run will work, as far as it is this machine."""
     here = torch.cuda.is_available()
-    wants_gpu = config.model.device == "cuda" or config.runner.gpus_per_actor > 0
-    on_gpu = wants_gpu or (config.model.device == "auto" and here)
+    device = config.model.device
+    on_gpu = device == "cuda" or (device == "auto" and (here or config.runner.gpus_per_actor > 0))
     return Machine(
         device="cuda" if on_gpu else "cpu",
         host_bytes=_host_bytes(),

@@ -1,9 +1,7 @@
 """Whether transcoders were made for this checkpoint: what both say of themselves, compared as far as they say it."""
 
-from pathlib import Path
-
 from tracer.config import ModelConfig
-from tracer.model.references import PACKAGE_PREFIX
+from tracer.model.references import hub_reference
 
 
 def model_names(config: ModelConfig) -> dict[str, str | None]:
@@ -15,14 +13,17 @@ def model_names(config: ModelConfig) -> dict[str, str | None]:
     Raises:
         ModelError: one of them is absent or has no readable settings.
     """
-    from tracer.model.architectures import read_config
-    from tracer.model.readers.circuit_tracer_files import read_settings
+    from tracer.model.architectures import checkpoint_facts, read_config
+    from tracer.model.readers.registry import describe_transcoders
     from tracer.model.references import resolve
 
     own = read_config(resolve(config.checkpoint)).get("_name_or_path")
-    made_for = read_settings(resolve(config.transcoders)).get("model_name")
+    made_for = describe_transcoders(
+        resolve(config.transcoders), checkpoint_facts(resolve(config.checkpoint))
+    ).model_name
+    on_hub = hub_reference(config.checkpoint)
     return {
-        "checkpoint": _hub_name(config.checkpoint) or str(own or "") or None,
+        "checkpoint": str(own or "") or None if on_hub is None else on_hub.repository,
         "transcoders_made_for": str(made_for or "") or None,
     }
 
@@ -31,8 +32,3 @@ def differing_names(names: dict[str, str | None]) -> bool:
     """Whether both names of `model_names` are known and their last parts differ in more than case."""
     known = [name.rstrip("/").rpartition("/")[2].casefold() for name in names.values() if name]
     return len(set(known)) > 1
-
-
-def _hub_name(reference: str) -> str:
-    is_elsewhere = reference.startswith(PACKAGE_PREFIX) or Path(reference).expanduser().is_dir()
-    return "" if is_elsewhere else reference.partition("@")[0]

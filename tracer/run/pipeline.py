@@ -55,7 +55,7 @@ class RunSession:
         self._seconds_before = max(record.seconds, self.ledger.run_seconds())
         self._started, self._did_something = started, False
         self._progress: TraceProgress | None = None
-        make_runner = partial(ShardRunner, folder.root, for_workers(record.config), make_worker)
+        make_runner = partial(ShardRunner, folder.root, for_workers(record.config, record.origins), make_worker)
         self.workers = _workers(make_runner, record.config, inline=inline, on_start=self._worker_started)
 
     def seconds(self) -> float:

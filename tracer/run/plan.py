@@ -1,6 +1,7 @@
 """From a configuration to a shard plan: everything that needs the tokenizer but no weights."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tracer.aggregate.metadata import metadata_names, stratum_column
@@ -8,51 +9,73 @@ from tracer.config import RunConfig
 from tracer.corpus.corpus import Corpus, normalise
 from tracer.corpus.shards import Shard, plan_shards
 from tracer.corpus.tokens import special_token_rule
+from tracer.model.hub import at_commit, commit_of
+from tracer.model.references import content_hash, pinned, resolve
 from tracer.run.folder import RunFolder, inside_ray_job
 from tracer.run.names import model_names
+from tracer.run.origins import Origin, dataset_of, origin_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What there is to do, and with which model: `model` holds the facts in which all workers of the run must agree,
-    `model_names` what checkpoint and transcoders say of themselves.
+    `model_names` what checkpoint and transcoders say of themselves, `origins` where they and the dataset came from.
     """
 
     corpus: Corpus
     shards: tuple[Shard, ...]
     model: dict[str, str | int]
     model_names: dict[str, str | None] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
 
 
 def plan(config: RunConfig, folder: RunFolder) -> Plan:
     """Check model and transcoders by their headers, write the normalised corpus, cut it into shards.
 
+    What lies on the hub is asked for first, all of it, and then read at the commit that it has now.
+
     Raises:
-        ModelError: checkpoint or transcoders are absent, foreign, or do not fit each other.
+        ModelError: something on the hub cannot be read, or checkpoint or transcoders are absent, foreign, or do not fit
+            each other.
         DataError: the corpus cannot be read or is empty.
         ConfigError: `aggregate.stratify_by` names no column of the corpus.
     """
     from tracer.model.architectures import checkpoint_facts
-    from tracer.model.checks import check_transcoders
-    from tracer.model.references import content_hash, resolve
+    from tracer.model.checks import check_repositories, check_transcoders
+    from tracer.model.readers.registry import set_hash
     from tracer.model.tokenizer import load_tokenizer
 
-    checkpoint, transcoders = resolve(config.model.checkpoint), resolve(config.model.transcoders)
+    dataset = dataset_of(config.corpus)
+    check_repositories(config.model.checkpoint, config.model.transcoders, dataset)
+    checkpoint = resolve(config.model.checkpoint)
     facts = checkpoint_facts(checkpoint)
     check_transcoders(config.model.checkpoint, config.model.transcoders)
     tokenizer = load_tokenizer(checkpoint, trust_remote_code=config.model.trust_remote_code)
     rule = special_token_rule(tokenizer)
-    corpus = normalise(config.corpus, tokenizer, rule, n_ctx=facts.n_ctx, root=folder.root)
+    pinned_source = config.corpus.source if dataset is None else str(at_commit(dataset))
+    read_from = config.corpus.model_copy(update={"source": pinned_source})
+    corpus = normalise(read_from, tokenizer, rule, n_ctx=facts.n_ctx, root=folder.root)
+    corpus = replace(corpus, source=config.corpus.source)
     stratum_column(config.aggregate.stratify_by, metadata_names(corpus.metadata_columns))
+    origins = {
+        "checkpoint": origin_of(config.model.checkpoint, content_hash(checkpoint)),
+        "transcoders": origin_of(config.model.transcoders, set_hash(resolve(config.model.transcoders))),
+    }
+    model: dict[str, str | int] = {
+        "n_layers": facts.n_layers,
+        "model_hash": origins["checkpoint"].content_hash,
+        "transcoders_hash": origins["transcoders"].content_hash,
+    }
+    if dataset is not None:
+        origins["dataset"] = Origin(
+            reference=config.corpus.source, commit=commit_of(dataset), content_hash=corpus.fingerprint
+        )
     return Plan(
         corpus=corpus,
         shards=tuple(plan_shards(corpus, folder.root, config.runner.shard_size)),
-        model={
-            "n_layers": facts.n_layers,
-            "model_hash": content_hash(checkpoint),
-            "transcoders_hash": content_hash(transcoders),
-        },
+        model=model,
         model_names=model_names(config.model),
+        origins=origins,
     )
 
 
@@ -68,17 +91,23 @@ def check_device(config: RunConfig, *, inline: bool) -> None:
         resolve_device(config.model.device)
 
 
-def for_workers(config: RunConfig) -> RunConfig:
-    """The configuration with local model folders made absolute: a worker may have another working folder.
+def for_workers(config: RunConfig, origins: Mapping[str, Origin] | None = None) -> RunConfig:
+    """The configuration for workers: what lies on the hub at the commit that the run began with, and local paths made
+    absolute, since a worker may have another working folder.
 
-    Inside a Ray job they stay as they are, since every machine has its own copy of the job's working folder.
+    Inside a Ray job local paths stay as they are, since every machine has its own copy of the job's working folder.
+
+    Args:
+        config: the settings as asked.
+        origins: where the run's checkpoint and transcoders came from; none given: unknown.
     """
-    if inside_ray_job():
-        return config
-    references = {"checkpoint": config.model.checkpoint, "transcoders": config.model.transcoders}
-    absolute = {
-        name: str(Path(path).expanduser().absolute())
-        for name, path in references.items()
-        if Path(path).expanduser().is_dir()
-    }
-    return config.model_copy(update={"model": config.model.model_copy(update=absolute)})
+    asked = {"checkpoint": config.model.checkpoint, "transcoders": config.model.transcoders}
+    given = {name: _for_worker(reference, (origins or {}).get(name)) for name, reference in asked.items()}
+    return config.model_copy(update={"model": config.model.model_copy(update=given)})
+
+
+def _for_worker(reference: str, origin: Origin | None) -> str:
+    if origin is not None and origin.commit is not None:
+        return pinned(reference, origin.commit)
+    path = Path(reference).expanduser()
+    return str(path.absolute()) if path.exists() and not inside_ray_job() else reference

@@ -41,6 +41,8 @@ class TraceProgress:
         """A worker has loaded its model; the clock of the rate starts with the first."""
         if self._n_workers == 0:
             self._started = time.monotonic()
+            if facts.get("complaint"):
+                self._console.print(facts["complaint"], style="yellow", highlight=False)
         self._n_workers += 1
         process = f", process {facts['pid']}" if "pid" in facts else ""
         self._console.print(

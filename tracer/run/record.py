@@ -13,6 +13,7 @@ from tracer.corpus.corpus import Corpus
 from tracer.corpus.shards import Shard
 from tracer.errors import ArtifactError, RunError
 from tracer.run.folder import RunFolder, read_json, write_json
+from tracer.run.origins import Origin
 from tracer.run.plan import Plan
 from tracer.run.versions import package_versions
 from tracer.tables.schema import SCHEMA_VERSION
@@ -34,6 +35,7 @@ class RunRecord:
     started_at: str
     seconds: float = 0.0
     model_names: dict[str, str | None] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
 
     def to_json(self) -> dict:
         """Plain data for run.json."""
@@ -45,6 +47,7 @@ class RunRecord:
             "config": self.config.model_dump(mode="json"),
             "model": self.model,
             "model_names": self.model_names,
+            "origins": {name: asdict(origin) for name, origin in self.origins.items()},
             "corpus": self.corpus.to_json(),
             "source_hash": self.source_hash,
             "shards": [asdict(shard) for shard in self.shards],
@@ -69,6 +72,7 @@ def new_record(folder: RunFolder, config: RunConfig, plan: Plan) -> RunRecord:
         shards=plan.shards,
         versions=package_versions(),
         model_names=plan.model_names,
+        origins=plan.origins,
         started_at=datetime.now(UTC).isoformat(),
     )
 
@@ -105,6 +109,7 @@ def load_record(folder: RunFolder) -> RunRecord:
         started_at=data["started_at"],
         seconds=data["seconds"],
         model_names=data.get("model_names", {}),
+        origins={name: Origin(**origin) for name, origin in data.get("origins", {}).items()},
     )
 
 

@@ -4,6 +4,7 @@ from itertools import islice
 from math import prod
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 
 from tracer.attribution.cost import FLOAT_BYTES, Shape
@@ -13,8 +14,8 @@ from tracer.corpus.sources import TASKS_PREFIX, read_rows
 from tracer.corpus.tokens import special_token_rule
 from tracer.errors import ConfigError, DataError, ModelError
 from tracer.model.architectures import checkpoint_facts
-from tracer.model.readers import circuit_tracer_files as files
-from tracer.model.readers.circuit_tracer import N_HELD_BYTES
+from tracer.model.readers.build import is_lazy
+from tracer.model.readers.registry import describe_transcoders
 from tracer.model.tokenizer import load_tokenizer
 
 N_SAMPLED_PROMPTS = 200
@@ -22,16 +23,23 @@ UNTIED = ("lm_head.weight", "embed_out.weight")
 """Names that an unembedding with weights of its own has in a checkpoint."""
 
 
-def shape_of(checkpoint: Path, transcoders: Path) -> Shape:
+def shape_of(
+    checkpoint: Path, transcoders: Path, *, lazy_encoder: bool = False, lazy_decoder: bool | None = None
+) -> Shape:
     """Sizes of a model and its transcoders.
+
+    Args:
+        checkpoint: the model's folder.
+        transcoders: the set's folder or file.
+        lazy_encoder: whether encoders stay on disk.
+        lazy_decoder: whether decoders do; when not given, if they are large.
 
     Raises:
         ModelError: a file is absent or damaged, or the model's weights have no header.
     """
-    facts, settings = checkpoint_facts(checkpoint), files.read_settings(transcoders)
-    cross_layer = settings["model_kind"] == files.CROSS_LAYER
-    decoders = [files.layer_decoder(transcoders, layer, cross_layer) for layer in range(facts.n_layers)]
-    headers = _headers(transcoders)
+    facts = checkpoint_facts(checkpoint)
+    files = describe_transcoders(transcoders, facts)
+    stored = [tensor for layer in files.layers for _, tensor in layer.stored()]
     parameters = _headers(checkpoint)
     if not parameters:
         to_do = "Save the model with safetensors."
@@ -42,24 +50,25 @@ def shape_of(checkpoint: Path, transcoders: Path) -> Shape:
         n_layers=facts.n_layers, d_model=facts.d_model, n_heads=facts.n_heads, n_kv_heads=facts.n_kv_heads,
         d_head=facts.d_head, d_vocab=facts.d_vocab, n_parameters=n_parameters,
         n_multiplied=n_parameters - facts.d_vocab * facts.d_model * is_untied,
-        n_features=sum(decoder.shape[0] for decoder in decoders),
-        n_decoder_floats=sum(decoder.n_bytes for decoder in decoders) // FLOAT_BYTES,
-        cross_layer=cross_layer,
-        n_skips=sum("W_skip" in name for name in headers),
-        lazy_decoder=sum(decoder.n_bytes for decoder in decoders) > N_HELD_BYTES,
+        n_features=sum(layer.W_dec.shape[0] for layer in files.layers),
+        n_decoder_floats=files.n_decoder_bytes // FLOAT_BYTES,
+        cross_layer=files.cross_layer,
+        n_skips=sum(layer.W_skip is not None for layer in files.layers),
+        lazy_encoder=lazy_encoder,
+        lazy_decoder=is_lazy(files, lazy_decoder),
         model_is_mapped=all(dtype == "F32" for _, dtype in parameters.values()),
-        transcoders_are_mapped=all(dtype == "F32" for _, dtype in headers.values()),
+        transcoders_are_mapped=all(tensor.dtype == torch.float32 and tensor.held is None for tensor in stored),
     )  # fmt: skip
 
 
-def topk_of(transcoders: Path) -> int | None:
+def topk_of(checkpoint: Path, transcoders: Path) -> int | None:
     """Active features per layer and position, where a set fixes them.
 
     Raises:
-        ModelError: the set has no readable settings.
+        ModelError: the set cannot be read or does not fit the model.
     """
-    settings = files.read_settings(transcoders)
-    return int(settings["k"]) if settings.get("activation") == "topk" else None
+    files = describe_transcoders(transcoders, checkpoint_facts(checkpoint))
+    return None if files.topk is None else files.topk.k
 
 
 def _headers(folder: Path) -> dict[str, tuple[int, str]]:

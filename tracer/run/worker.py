@@ -20,6 +20,8 @@ from tracer.harvest import counts, examples
 from tracer.harvest.firings import collect, firing_frame, token_frame
 from tracer.harvest.promoted import promoted_tokens
 from tracer.model.device import resolve_device
+from tracer.model.readers.registry import set_hash
+from tracer.model.reconstruction import poor_reconstruction
 from tracer.model.references import content_hash, resolve
 from tracer.model.replacement import ReplacementModel
 from tracer.model.tokenizer import token_separator, token_text
@@ -59,7 +61,11 @@ class TraceWorker:
             settings.transcoders,
             device=resolve_device(settings.device),
             trust_remote_code=settings.trust_remote_code,
+            lazy_encoder=settings.lazy_encoder,
+            lazy_decoder=settings.lazy_decoder,
+            check=False,
         )
+        self.complaint = poor_reconstruction(self.model)
         check_attention(self.model, config.attribution)
         self.device = str(self.model.weights.W_U.device)
         self.separator = token_separator(self.model.tokenizer)
@@ -69,8 +75,9 @@ class TraceWorker:
         return {
             "n_layers": self.model.n_layers,
             "model_hash": content_hash(resolve(self.config.model.checkpoint)),
-            "transcoders_hash": content_hash(resolve(self.config.model.transcoders)),
+            "transcoders_hash": set_hash(resolve(self.config.model.transcoders)),
             "device": self.device,
+            "complaint": self.complaint,
         }
 
     def trace(
