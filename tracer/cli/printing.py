@@ -1,0 +1,40 @@
+"""What commands print with."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import polars as pl
+
+UNLIMITED_WIDTH = 100_000
+"""Characters of a line where no terminal limits it, so that a redirected table is never cut."""
+
+
+def make_console(width_elsewhere: int = 100) -> Console:
+    """As wide as the terminal; where there is none, as wide as asked unless COLUMNS says otherwise."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = width_elsewhere
+    return console
+
+
+def print_table(frame: "pl.DataFrame") -> None:
+    """A frame, not cut where the output is redirected."""
+    from tracer.views.frames import print_frame
+
+    print_frame(frame, make_console(width_elsewhere=UNLIMITED_WIDTH))
+
+
+def print_summary_of(database: Path) -> None:
+    """The summary of a run."""
+    from tracer.views.summary import print_summary, summarise
+
+    print_summary(summarise(database), make_console())
+
+
+def database_of(run: Path) -> Path:
+    """The results file of a run folder, or the file itself where that is given."""
+    return run if run.suffix == ".duckdb" else run / "results.duckdb"

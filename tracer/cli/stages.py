@@ -1,0 +1,102 @@
+"""The commands of a run: one per stage, and what it will be like before it starts."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tracer.cli.printing import make_console, print_summary_of
+
+if TYPE_CHECKING:
+    from tracer.config import RunConfig
+    from tracer.run.pipeline import RunResult
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of settings, see configs/demo.yaml")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
+Out = Annotated[str | None, typer.Option("--out", help="run folder to make or go on with; runner.out if not given")]
+Inline = Annotated[bool, typer.Option("--inline", help="work in this process, without Ray")]
+Actors = Annotated[int | None, typer.Option("--actors", min=1, help="Ray actors, instead of runner.n_actors")]
+
+
+def run(config: ConfigPath, out: Out = None, inline: Inline = False, actors: Actors = None) -> None:
+    """Everything from prompts to tables, labels and a page; run it again to go on after a stop."""
+    from tracer.run import pipeline
+
+    result = pipeline.run(_settings(config, actors), out, inline=inline, console=make_console())
+    print_summary_of(result.database)
+    _check_usable(result)
+
+
+def trace(config: ConfigPath, out: Out = None, inline: Inline = False, actors: Actors = None) -> None:
+    """Only the first stage: attribution graphs of the corpus, as committed parts."""
+    from tracer.run import pipeline
+
+    result = pipeline.trace(_settings(config, actors), out, inline=inline, console=make_console())
+    make_console().print(f"{result.n_graphs} graphs, {result.n_failures} failures in {result.root}", highlight=False)
+    _check_usable(result)
+
+
+def aggregate(run: RunPath, inline: Inline = False) -> None:
+    """Tables, labels and page from the shards that are committed by now."""
+    from tracer.run import pipeline
+
+    print_summary_of(pipeline.aggregate_run(run, inline=inline, console=make_console()).database)
+
+
+def label(run: RunPath) -> None:
+    """Labels and page anew from the tables."""
+    from tracer.run import pipeline
+
+    pipeline.label_run(run, console=make_console())
+
+
+def estimate(
+    config: ConfigPath,
+    n_tokens: Annotated[
+        int | None, typer.Option(min=2, help="length of every prompt; else as the first prompts of the corpus")
+    ] = None,
+    active_per_position: Annotated[
+        float | None, typer.Option(min=0.0, help="features that fire per layer and position; else k, or a guess")
+    ] = None,
+    gflops: Annotated[
+        float | None, typer.Option(min=0.0, help="matrix products per actor, GFLOP/s; else measured here for a moment")
+    ] = None,
+) -> None:
+    """Memory of an actor and time of 1,000 prompts, before anything is loaded; warns when it will not fit."""
+    from tracer.config import load_config
+    from tracer.run.estimate import estimate_run, print_estimate
+
+    settings, rate = load_config(config), None if gflops is None else gflops * 1e9
+    found = estimate_run(settings, n_tokens=n_tokens, n_active=active_per_position, rate=rate)
+    print_estimate(found, settings, make_console())
+
+
+def config(config: ConfigPath) -> None:
+    """Check a configuration and print every setting, the defaults too."""
+    from tracer.config import load_config
+
+    settings = load_config(config)
+    typer.echo(json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    typer.echo(f"fingerprint {settings.fingerprint()}", err=True)
+
+
+def _settings(path: Path, n_actors: int | None) -> "RunConfig":
+    from tracer.config import load_config
+
+    settings = load_config(path)
+    if n_actors is None:
+        return settings
+    return settings.model_copy(update={"runner": settings.runner.model_copy(update={"n_actors": n_actors})})
+
+
+def _check_usable(result: "RunResult") -> None:
+    from tracer.errors import RunError
+
+    if result.n_graphs == 0:
+        raise RunError(
+            str(result.root),
+            found=f"no usable prompt, {result.n_failures} failures",
+            expected="at least one graph",
+            to_do=f"See the messages: tracer sql {result.root} 'SELECT * FROM failures'",
+        )
