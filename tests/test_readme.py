@@ -15,6 +15,7 @@ from tracer.tables.schema import TABLES
 FOLDERS = ("tracer", "jobs", "tests", "configs", "notebooks")
 PAGES = [page for folder in (".", *FOLDERS) if (page := REPOSITORY / folder / "README.md").is_file()]
 COMMANDS = typer.main.get_command(app).commands
+SUBCOMMANDS = {name: group.commands for name, group in COMMANDS.items() if hasattr(group, "commands")}
 HELP = "--help"
 EXAMPLE_PATHS = ("/models/", "/data/", "/results/", "/shared/")
 """Beginnings of the paths that stand for the reader's own."""
@@ -107,14 +108,15 @@ def test_every_path_named_exists(page):
 
 
 def test_every_command_and_option_named_exists(page):
-    known_options = {
-        option for command in COMMANDS.values() for parameter in command.params for option in parameter.opts
-    }
+    every = {name: command for group in (COMMANDS, *SUBCOMMANDS.values()) for name, command in group.items()}
+    known_options = {option for command in every.values() for parameter in command.params for option in parameter.opts}
     for line in [*spans(page), *shell_lines(page)]:
         words = line.split()
         if words[0] == "tracer" and len(words) > 1:
             assert words[1] in COMMANDS, line
-            options = {option for parameter in COMMANDS[words[1]].params for option in parameter.opts}
+            is_named = words[1] in SUBCOMMANDS and len(words) > 2
+            command = SUBCOMMANDS[words[1]][words[2]] if is_named else COMMANDS[words[1]]
+            options = {option for parameter in command.params for option in parameter.opts}
             assert {word for word in words if word.startswith("--")} <= options | {HELP}, line
         if words[0].startswith("--"):
             assert words[0] in known_options | {HELP}, line
