@@ -143,12 +143,31 @@ class RunnerConfig(Settings):
     out: str | None = Field(
         None, description="run folder; the command line's --out wins", json_schema_extra=NOT_IN_RESULTS
     )
-    n_actors: int = Field(2, ge=1, description="Ray actors, each holding the model", json_schema_extra=NOT_IN_RESULTS)
+    n_actors: int = Field(
+        2,
+        ge=1,
+        description="most Ray actors, each holding the model; those without room join when there is some",
+        json_schema_extra=NOT_IN_RESULTS,
+    )
+    min_actors: int = Field(
+        1, ge=1, description="fewest of them with room, else the run ends", json_schema_extra=NOT_IN_RESULTS
+    )
+    node_wait_s: float = Field(
+        30.0,
+        ge=0.0,
+        description="time that machines get to join before that, seconds; long where a cluster grows on demand",
+        json_schema_extra=NOT_IN_RESULTS,
+    )
     cpus_per_actor: float = Field(
         1.0, gt=0, description="CPU cores reserved per actor", json_schema_extra=NOT_IN_RESULTS
     )
     gpus_per_actor: float = Field(
         0.0, ge=0, description="GPUs reserved per actor; may be a fraction", json_schema_extra=NOT_IN_RESULTS
+    )
+    resources_per_actor: dict[str, Annotated[float, Field(gt=0.0)]] = Field(
+        default_factory=dict,
+        description="custom Ray resources reserved per actor, by name",
+        json_schema_extra=NOT_IN_RESULTS,
     )
     n_threads: int = Field(1, ge=1, description="CPU threads per actor; fixed, because sums round by it")
     shard_size: int = Field(64, ge=1, description="prompts per shard, the unit of commit and retry")
@@ -157,6 +176,12 @@ class RunnerConfig(Settings):
     )
     max_load_failures: int = Field(
         3, ge=1, description="failed actor starts before giving up", json_schema_extra=NOT_IN_RESULTS
+    )
+    profile: bool = Field(
+        False, description="say how the time of the workers divides into phases", json_schema_extra=NOT_IN_RESULTS
+    )
+    log_file: str | None = Field(
+        None, description="file for the log, one JSON object a line", json_schema_extra=NOT_IN_RESULTS
     )
 
 

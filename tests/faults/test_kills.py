@@ -1,6 +1,7 @@
 """Real processes, really killed: the run of the demo model ends with the tables of an undisturbed run."""
 
 import os
+import random
 import re
 import signal
 import subprocess
@@ -122,5 +123,23 @@ def test_ctrl_c_ends_with_one_message_and_the_same_command_goes_on(config, undis
     assert printed.endswith("stopped; the same command goes on from here\n")
     assert "Traceback" not in printed
     assert len(read_receipts(root)) < N_PROMPTS // SHARD_SIZE
+    finish(start(config, root, "--inline"))
+    check_whole(root, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_driver_killed_ten_times_at_random_moments_ends_with_the_same_tables(config, undisturbed, tmp_path):
+    chance, root, n_killed = random.Random(0), tmp_path / "0" / "run", 0
+    while n_killed < 10:
+        driver = start(config, root, "--inline")
+        try:
+            driver.communicate(timeout=chance.uniform(1, 15))
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            driver.communicate()
+            n_killed += 1
+        else:
+            check_whole(root, undisturbed)
+            root = tmp_path / str(n_killed) / "run"
     finish(start(config, root, "--inline"))
     check_whole(root, undisturbed)

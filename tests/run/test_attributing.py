@@ -8,7 +8,14 @@ from tracer.config import RunConfig, parse_config
 from tracer.corpus.prompts import Prompt
 from tracer.model.forward import Forward
 from tracer.model.replacement import ReplacementModel
-from tracer.run.attributing import MAX_PASS_TOKENS, Attributed, NotAttributed, attribute_prompts
+from tracer.run.attributing import (
+    LEAST_BUDGET_BYTES,
+    MAX_PASS_TOKENS,
+    Attributed,
+    NotAttributed,
+    attribute_prompts,
+    with_less_memory,
+)
 from tracer.run.work import SpoilingPromptError
 
 CONFIG: RunConfig = parse_config({"model": {"checkpoint": "x", "transcoders": "x"}, "corpus": {"source": "x"}})
@@ -89,3 +96,17 @@ def test_passes_hold_so_many_prompts_and_tokens_and_no_more() -> None:
     assert [len(together) for together in passes] == [2, 2, 2]
     for together in passes:
         assert max(len(prompt.token_ids) for prompt in together) * len(together) <= MAX_PASS_TOKENS
+
+
+def test_each_time_that_memory_runs_out_passes_and_batches_become_smaller_down_to_one_and_nothing_else_changes():
+    asked = CONFIG.model_copy(
+        update={"attribution": CONFIG.attribution.model_copy(update={"prompts_per_pass": 8, "batch_size": 6})}
+    )
+    found = [with_less_memory(asked, n_halved).attribution for n_halved in range(14)]
+    assert [less.prompts_per_pass for less in found[:4]] == [8, 4, 1, 1]
+    assert [less.batch_size for less in found[:4]] == [6, 3, 1, 1]
+    assert found[1].memory_budget_bytes == asked.attribution.memory_budget_bytes // 2
+    assert found[13].memory_budget_bytes == LEAST_BUDGET_BYTES
+    changed = {"prompts_per_pass", "batch_size", "memory_budget_bytes"}
+    assert all(less.model_dump(exclude=changed) == found[0].model_dump(exclude=changed) for less in found)
+    assert with_less_memory(CONFIG, 3).attribution.batch_size is None

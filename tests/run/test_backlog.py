@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.corpus.shards import Shard
-from tracer.run.backlog import MAX_SKIPPED_PROMPTS, SPOILT_ATTEMPTS, Assignment, Backlog
+from tracer.run.backlog import (
+    ATTEMPTS_PER_SESSION,
+    MAX_REISSUES,
+    MAX_SKIPPED_PROMPTS,
+    N_UNBLAMED,
+    SPOILT_ATTEMPTS,
+    Assignment,
+    Backlog,
+)
 from tracer.run.ledger import ShardError
 
 SHARDS = [
@@ -12,13 +20,14 @@ SHARDS = [
 ]
 
 
-def failed(assignment: Assignment, prompt_id: str | None = None) -> ShardError:
+def failed(assignment: Assignment, prompt_id: str | None = None, *, ran_out: bool = False) -> ShardError:
     return ShardError(
         shard_id=assignment.shard.shard_id,
         attempt=assignment.attempt,
         error_class="MemoryError",
         message="made to fail",
         prompt_id=prompt_id,
+        needs_fresh_process=ran_out,
     )
 
 
@@ -74,3 +83,33 @@ def test_a_prompt_that_spoils_one_attempt_only_is_not_skipped():
     first = backlog.take()
     assert backlog.give_back(first.shard, failed(first, "p0"))
     assert backlog.take().skipped == ()
+
+
+@given(max_attempts=st.integers(1, 5))
+def test_memory_that_runs_out_makes_attempts_smaller_and_counts_only_once_nobody_else_can_be_blamed(max_attempts):
+    backlog = Backlog(SHARDS[:1], session=0, max_attempts=max_attempts)
+    n_halved = []
+    while backlog:
+        assignment = backlog.take()
+        n_halved.append(assignment.n_halved)
+        backlog.give_back(assignment.shard, failed(assignment, ran_out=True))
+    assert n_halved == list(range(N_UNBLAMED + max_attempts))
+
+
+def test_a_shard_is_reissued_a_bounded_number_of_times_under_numbers_of_its_own():
+    backlog = Backlog(SHARDS[:1], session=2, max_attempts=3)
+    first = backlog.take()
+    again = [backlog.reissue(first.shard) for _ in range(MAX_REISSUES + 1)]
+    assert again[-1] is None
+    assert len({first.attempt, *(assignment.attempt for assignment in again[:-1])}) == MAX_REISSUES + 1
+    assert len(backlog) == 0
+
+
+def test_attempts_of_a_session_never_reach_the_numbers_of_the_next_however_many_are_allowed():
+    backlog = Backlog(SHARDS[:1], session=0, max_attempts=10**6)
+    last = backlog.take()
+    for _ in range(MAX_REISSUES):
+        last = backlog.reissue(last.shard)
+    while backlog.give_back(last.shard, failed(last, f"p{len(last.skipped)}", ran_out=True)):
+        last = backlog.take()
+    assert last.attempt < ATTEMPTS_PER_SESSION

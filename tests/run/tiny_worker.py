@@ -1,8 +1,10 @@
 """A worker of the made-up model of `tests.tables`, which fails on demand, and a run folder for it to work in."""
 
+import itertools
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,18 +21,22 @@ from tracer.corpus.corpus import normalise
 from tracer.corpus.prompts import Prompt
 from tracer.corpus.shards import plan_shards
 from tracer.corpus.tokens import special_token_rule
+from tracer.run import work
 from tracer.run.folder import RunFolder
 from tracer.run.ledger import ShardError
 from tracer.run.plan import Plan
 from tracer.run.record import RunRecord, load_record, new_record
 from tracer.run.work import WorkerMaker
+from tracer.tables.parts import Part
 
 MODEL = {"n_layers": N_LAYERS, "model_hash": "aa", "transcoders_hash": "bb"}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong, `n_times` over all processes: `kill` or `raise` at the shard with prompt `number`, or `load`."""
+    """What goes wrong, `n_times` over all processes: `load`; or `raise`, `kill` or `kill_writing` at the shard with
+    prompt `number`.
+    """
 
     kind: str
     folder: Path
@@ -50,8 +56,10 @@ class Fault:
 class TinyWorker:
     """Makes consistent tables from the made-up model, whatever the token ids say."""
 
-    def __init__(self, config: RunConfig, *, fault: Fault | None = None, model: dict | None = None) -> None:
-        self._fault, self._model = fault, model or MODEL
+    def __init__(
+        self, config: RunConfig, *, fault: Fault | None = None, model: dict | None = None, seconds: float = 0.0
+    ) -> None:
+        self._fault, self._model, self._seconds = fault, model or MODEL, seconds
         if fault is not None and fault.kind == "load" and fault.is_due():
             raise OSError("made to fail while loading")
 
@@ -62,11 +70,12 @@ class TinyWorker:
         attempt: int,
         *,
         skipped: Sequence[ShardError] = (),
-        one_by_one: bool = False,
+        n_halved: int = 0,
     ) -> dict[str, pa.Table]:
         """As `TraceWorker.trace`; none of its faults makes a prompt one to skip."""
         assert not skipped
-        assert not one_by_one
+        assert n_halved == 0
+        time.sleep(self._seconds)
         numbers = [prompt.metadata["number"] for prompt in prompts]
         if (
             self._fault is not None
@@ -74,9 +83,11 @@ class TinyWorker:
             and self._fault.kind != "load"
             and self._fault.is_due()
         ):
+            if self._fault.kind == "raise":
+                raise ValueError("made to fail")
             if self._fault.kind == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            raise ValueError("made to fail")
+            die_while_writing()
         known = draw_prompts(max(numbers) + 1)
         tiny = [
             replace(known[number], prompt_id=prompt.prompt_id) for number, prompt in zip(numbers, prompts, strict=True)
@@ -90,6 +101,18 @@ class TinyWorker:
     def facts(self) -> dict:
         """As `TraceWorker.facts`."""
         return {**self._model, "device": "cpu"}
+
+
+def die_while_writing(n_parts: int = 3) -> None:
+    """Let this process be killed once it has written so many more parts."""
+    write_part, n_written = work.write_part, itertools.count(1)
+
+    def write(*arguments: object, **named: object) -> Part:
+        if next(n_written) > n_parts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write_part(*arguments, **named)
+
+    work.write_part = write
 
 
 def faulty(kind: str, folder: Path, *, number: int = 0, n_times: int = 1) -> WorkerMaker:

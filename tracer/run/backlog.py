@@ -17,6 +17,13 @@ MAX_SKIPPED_PROMPTS = 4
 """Prompts of one shard that may be skipped: where more of them spoil it, the fault is not theirs."""
 
 
+N_UNBLAMED = 2
+"""Times that memory may run out before it is known which prompt of a pass did it: then each has a pass of its own."""
+
+MAX_REISSUES = 2
+"""Attempts at one shard that are made beside another that still runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """One attempt at one shard; `skipped` holds, for each prompt that must not be traced again, its last error."""
@@ -24,8 +31,8 @@ class Assignment:
     shard: Shard
     attempt: int
     skipped: tuple[ShardError, ...] = ()
-    one_by_one: bool = False
-    """Whether each prompt gets a pass of its own, so that one that does not fit can be told from its neighbours."""
+    n_halved: int = 0
+    """Times that memory ran out on this shard: passes and batches of rows become smaller with each."""
 
 
 class Backlog:
@@ -36,31 +43,39 @@ class Backlog:
         self._n_tried: Counter[str] = Counter()
         self._n_failed: Counter[str] = Counter()
         self._n_spoilt: Counter[tuple[str, str]] = Counter()
-        self._one_by_one: set[str] = set()
+        self._n_halved: Counter[str] = Counter()
+        self._n_reissued: Counter[str] = Counter()
         self._skipped: defaultdict[str, tuple[ShardError, ...]] = defaultdict(tuple)
         self._first_attempt = session * ATTEMPTS_PER_SESSION
-        self._max_attempts = min(max_attempts, (ATTEMPTS_PER_SESSION - 1) // (MAX_SKIPPED_PROMPTS + 1))
+        n_blamed = ATTEMPTS_PER_SESSION - 1 - N_UNBLAMED - MAX_REISSUES
+        self._max_attempts = min(max_attempts, n_blamed // (MAX_SKIPPED_PROMPTS + 1))
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def take(self) -> Assignment:
         """The next shard, with a number that no other attempt at it has."""
-        shard = self._waiting.popleft()
-        attempt = self._first_attempt + self._n_tried[shard.shard_id]
-        self._n_tried[shard.shard_id] += 1
-        return Assignment(shard, attempt, self._skipped[shard.shard_id], shard.shard_id in self._one_by_one)
+        return self._attempt_at(self._waiting.popleft())
+
+    def reissue(self, shard: Shard) -> Assignment | None:
+        """One more attempt at a shard that is being tried; None where it had `MAX_REISSUES` of them."""
+        if self._n_reissued[shard.shard_id] >= MAX_REISSUES:
+            return None
+        self._n_reissued[shard.shard_id] += 1
+        return self._attempt_at(shard)
 
     def give_back(self, shard: Shard, error: ShardError) -> bool:
         """Try a failed shard again later; False where it has no attempt left.
 
-        A prompt that spoilt `SPOILT_ATTEMPTS` of them is skipped from then on, and the count of attempts starts anew.
-        Where it is not known which prompt of a pass did, the shard is tried prompt by prompt; no failure is counted.
+        Where memory ran out, the next attempt needs less; no failure is counted while it is not known which prompt of
+        a pass did it. A prompt that spoilt `SPOILT_ATTEMPTS` of them is skipped from then on, and the count of attempts
+        starts anew.
         """
-        if error.needs_fresh_process and error.prompt_id is None and shard.shard_id not in self._one_by_one:
-            self._one_by_one.add(shard.shard_id)
-            self._waiting.append(shard)
-            return True
+        if error.needs_fresh_process:
+            self._n_halved[shard.shard_id] += 1
+            if error.prompt_id is None and self._n_halved[shard.shard_id] <= N_UNBLAMED:
+                self._waiting.append(shard)
+                return True
         self._n_failed[shard.shard_id] += 1
         if self._must_skip(shard, error):
             self._skipped[shard.shard_id] += (error,)
@@ -73,6 +88,11 @@ class Backlog:
     def n_tried(self, shard: Shard) -> int:
         """Attempts at a shard in this session."""
         return self._n_tried[shard.shard_id]
+
+    def _attempt_at(self, shard: Shard) -> Assignment:
+        attempt = self._first_attempt + self._n_tried[shard.shard_id]
+        self._n_tried[shard.shard_id] += 1
+        return Assignment(shard, attempt, self._skipped[shard.shard_id], self._n_halved[shard.shard_id])
 
     def _must_skip(self, shard: Shard, error: ShardError) -> bool:
         if error.prompt_id is None or len(self._skipped[shard.shard_id]) >= MAX_SKIPPED_PROMPTS:

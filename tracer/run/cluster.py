@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import signal
+import threading
 
 import ray
 
@@ -21,39 +23,47 @@ def connect() -> bool:
         ray.init()  # bare: inside a job, any argument could contradict the job's own
     else:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    if threading.current_thread() is threading.main_thread():
+        # Ray aborts a process three seconds after SIGTERM, below Python; its handler in Python ends it in order.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return True
 
 
-def check_demand(runner: RunnerConfig, n_actors: int) -> None:
-    """Compare what the actors reserve with what the machines have, occupied or not.
+def n_room(runner: RunnerConfig) -> int:
+    """Actors that the machines can hold, occupied or not."""
+    return sum(n_actors_on(resources, runner) for resources in _machines())
 
-    Raises:
-        RunError: fewer than `n_actors` would ever fit.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    n_room = sum(n_actors_on(node, runner) for node in nodes)
-    if n_room >= n_actors:
-        return
-    total = ray.cluster_resources()
-    need = {"CPU": n_actors * runner.cpus_per_actor, "GPU": n_actors * runner.gpus_per_actor}
-    has = f"{total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU on {len(nodes)} machine(s)"
-    missing = [f"{need[name] - total.get(name, 0):g} {name}" for name in need if need[name] > total.get(name, 0)]
-    raise RunError(
+
+def demand_unmet(runner: RunnerConfig, n_actors: int) -> RunError:
+    """The error that says which resources are missing for `n_actors`."""
+    machines, each = _machines(), _per_actor(runner)
+    has = {name: sum(machine.get(name, 0.0) for machine in machines) for name in each}
+    missing = [f"{n_actors * need - has[name]:g} {name}" for name, need in each.items() if n_actors * need > has[name]]
+    offered = " and ".join(f"{amount:g} {name}" for name, amount in has.items())
+    return RunError(
         "Ray cluster",
-        found=f"{has}, room for {n_room} actor(s)" + (f"; missing: {', '.join(missing)}" if missing else ""),
-        expected=f"room for {n_actors} actor(s) of {runner.cpus_per_actor:g} CPU, {runner.gpus_per_actor:g} GPU each",
-        to_do="Give fewer --actors, lower runner.cpus_per_actor or runner.gpus_per_actor, or add machines.",
+        found=f"{offered} on {len(machines)} machine(s), room for {n_room(runner)} actor(s)"
+        + (f"; missing: {', '.join(missing)}" if missing else ""),
+        expected=f"room for {n_actors} actor(s) of {', '.join(f'{need:g} {name}' for name, need in each.items())} each",
+        to_do="Lower runner.min_actors, runner.cpus_per_actor, runner.gpus_per_actor or runner.resources_per_actor, "
+        "or add machines.",
     )
 
 
 def n_actors_on(resources: dict[str, float], runner: RunnerConfig) -> int:
     """Actors that fit on one machine; a fraction of a GPU lies on one GPU, never across two."""
-    n_by_cpu = math.floor(resources.get("CPU", 0.0) / runner.cpus_per_actor + 1e-9)
-    if runner.gpus_per_actor == 0:
-        return n_by_cpu
-    n_gpus = resources.get("GPU", 0.0)
-    if runner.gpus_per_actor < 1:
-        n_by_gpu = math.floor(n_gpus + 1e-9) * math.floor(1 / runner.gpus_per_actor + 1e-9)
-    else:
-        n_by_gpu = math.floor(n_gpus / runner.gpus_per_actor + 1e-9)
-    return min(n_by_cpu, n_by_gpu)
+    return min(_n_fitting(name, resources.get(name, 0.0), need) for name, need in _per_actor(runner).items() if need)
+
+
+def _n_fitting(name: str, amount: float, need: float) -> int:
+    if name == "GPU" and need < 1:
+        return math.floor(amount + 1e-9) * math.floor(1 / need + 1e-9)
+    return math.floor(amount / need + 1e-9)
+
+
+def _per_actor(runner: RunnerConfig) -> dict[str, float]:
+    return {"CPU": runner.cpus_per_actor, "GPU": runner.gpus_per_actor, **runner.resources_per_actor}
+
+
+def _machines() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

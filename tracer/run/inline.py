@@ -1,25 +1,42 @@
 """Workers without Ray: one worker in the driver's own process, for tests and for looking inside with a debugger."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable
 
 import pyarrow as pa
 
-from tracer.run.backlog import Backlog
-from tracer.run.ledger import Receipt, ShardError
+from tracer.run.ledger import ShardError
+from tracer.run.protocol.messages import Assign, Event, ShardFailed, ShardTraced, Spawn, Tick, WorkerAction, WorkerUp
 from tracer.run.work import ShardRunner
 
 
 class InlineWorkers:
-    """The `Workers` of one process; `on_start` is told the worker's facts once it is loaded."""
+    """The `Workers` of one process; `on_start` is told the worker's facts once it is loaded.
+
+    A worker that is fenced is followed by the same one, since this process cannot be replaced.
+    """
 
     def __init__(self, make_runner: Callable[[], ShardRunner], *, on_start: Callable[[dict], None]) -> None:
         self._make_runner, self._on_start = make_runner, on_start
         self._runner: ShardRunner | None = None
+        self._happened: deque[Event] = deque()
 
-    def outcomes(self, backlog: Backlog) -> Iterator[Receipt | ShardError]:
-        """One shard after the other, in the backlog's order."""
-        while backlog:
-            yield self._started().run_shard(backlog.take())
+    def events(self) -> list[Event]:
+        """As `Workers.events`; there is room for one worker."""
+        return [self._happened.popleft() if self._happened else Tick(n_room=1, now=time.monotonic(), can_grow=False)]
+
+    def perform(self, action: WorkerAction) -> None:
+        """As `Workers.perform`; an attempt ends before this returns."""
+        if isinstance(action, Spawn):
+            self._started()
+            self._happened.append(WorkerUp(action.worker, now=time.monotonic()))
+        elif isinstance(action, Assign):
+            outcome = self._started().run_shard(action.assignment)
+            if isinstance(outcome, ShardError):
+                self._happened.append(ShardFailed(action.worker, outcome, now=time.monotonic()))
+            else:
+                self._happened.append(ShardTraced(action.worker, outcome, now=time.monotonic()))
 
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
         """As `Worker.feature_logits`."""

@@ -1,35 +1,53 @@
-"""Workers on Ray: one actor per slot, each with a model of its own; the driver keeps the queue.
+"""Workers on Ray: one actor per slot, each with a model of its own, under the orders of the driver.
 
 An actor has one shard at a time, so a death is charged to the shard that caused it. A dead or unreachable actor is
-killed (unreachable may mean alive: it must not go on), replaced, and its shard goes back to the backlog. Ray's own
-restarts and retries are off: they have no bound that suits a shard which always kills its worker.
+killed (unreachable may mean alive: it must not go on). Ray's own restarts and retries are off: they have no bound that
+suits a shard which always kills its worker. Actors that find no room yet wait in Ray, where a cluster that grows on
+demand sees them, and start as soon as there is a machine for them.
 """
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from typing import cast
 
 import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from tracer.config import RunnerConfig
 from tracer.errors import RunError, TracerError
-from tracer.run.backlog import Assignment, Backlog
-from tracer.run.cluster import check_demand, connect
+from tracer.run.backlog import Assignment
+from tracer.run.cluster import connect, demand_unmet, n_room
 from tracer.run.ledger import Receipt, ShardError
+from tracer.run.protocol.messages import (
+    Assign,
+    Event,
+    Fence,
+    LoadFailed,
+    RefuseDemand,
+    ShardFailed,
+    ShardTraced,
+    Spawn,
+    Tick,
+    WorkerAction,
+    WorkerLost,
+    WorkerUp,
+)
 from tracer.run.work import ShardRunner
 
 POLL_S = 1.0
 """How long one wait for an actor lasts before Ctrl-C is heard."""
+
+LOOK_S = 5.0
+"""How often the machines are counted while actors are at work."""
 
 
 class RunnerActor:
     """The `ShardRunner` of one Ray process; making it does nothing, so that loading can fail like any other call."""
 
     def __init__(self, make_runner: Callable[[], ShardRunner]) -> None:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self._runner = make_runner()
 
     def start(self) -> dict:
@@ -52,129 +70,132 @@ class ActorPool:
         self, make_runner: Callable[[], ShardRunner], runner: RunnerConfig, *, on_start: Callable[[dict], None]
     ) -> None:
         self._make_runner, self._config, self._on_start = make_runner, runner, on_start
-        self._starting: dict[ray.ObjectRef, ActorHandle] = {}
-        self._running: dict[ray.ObjectRef, tuple[ActorHandle, Assignment]] = {}
-        self._idle: list[ActorHandle] = []
-        self._n_load_failures = 0
+        self._actors: dict[int, ActorHandle] = {}
+        self._starting: dict[ray.ObjectRef, int] = {}
+        self._running: dict[ray.ObjectRef, int] = {}
+        self._looked_at = float("-inf")
         self._owns_ray: bool | None = None
 
-    def outcomes(self, backlog: Backlog) -> Iterator[Receipt | ShardError]:
-        """Shards as they finish, in any order."""
-        self._open(min(self._config.n_actors, len(backlog)))
-        while backlog or self._running:
-            while backlog and self._idle:
-                actor, assignment = self._idle.pop(), backlog.take()
-                self._running[actor.run_shard.remote(assignment)] = (actor, assignment)
-            ready, _ = ray.wait([*self._starting, *self._running], num_returns=1, timeout=POLL_S)
-            for reference in ready:
-                if reference in self._starting:
-                    self._take_started(reference)
-                else:
-                    yield self._take_finished(reference)
+    def events(self) -> list[Event]:
+        """As `Workers.events`; now and then a `Tick`, which counts the machines."""
+        self._open()
+        if time.monotonic() - self._looked_at >= LOOK_S:
+            return [self._tick()]
+        calls = [*self._starting, *self._running]
+        ready = ray.wait(calls, num_returns=1, timeout=POLL_S)[0] if calls else []
+        if not ready:
+            return [self._tick()]
+        return [self._started(call) if call in self._starting else self._finished(call) for call in ready]
+
+    def perform(self, action: WorkerAction) -> None:
+        """As `Workers.perform`.
+
+        Raises:
+            RunError: the machines are too small; names what is missing.
+        """
+        match action:
+            case Spawn(worker=worker):
+                self._actors[worker] = _new_actor(self._make_runner, self._config)
+                self._starting[self._actors[worker].start.remote()] = worker
+            case Fence(worker=worker):
+                ray.kill(self._actors.pop(worker))
+                for calls in (self._starting, self._running):
+                    for call in [call for call, other in calls.items() if other == worker]:
+                        del calls[call]
+            case Assign(worker=worker, assignment=assignment):
+                self._running[self._actors[worker].run_shard.remote(assignment)] = worker
+            case RefuseDemand(n_workers=n_workers):
+                raise demand_unmet(self._config, n_workers)
 
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
-        """As `Worker.feature_logits`, by the first actor that is there.
+        """As `Worker.feature_logits`, by an actor that is idle, or else by a new one.
 
         Raises:
             RunError: every attempt failed.
         """
-        self._open(1)
-        for _ in range(self._config.max_attempts):
-            while not self._idle:
-                ready, _ = ray.wait([*self._starting], num_returns=1, timeout=POLL_S)
-                for reference in ready:
-                    self._take_started(reference)
-            actor = self._idle.pop()
-            try:
-                rows: pa.Table = ray.get(actor.feature_logits.remote(features, n_tokens))
-            except RayError as error:
-                last_error = error
-                self._replace(actor)
-                continue
-            self._idle.append(actor)
-            return rows
+        self._open()
+        for extra in range(self._config.max_attempts):
+            occupied = {*self._starting.values(), *self._running.values()}
+            idle = [worker for worker in self._actors if worker not in occupied]
+            up = WorkerUp(idle[0], now=time.monotonic()) if idle else self._next_start(-1 - extra)
+            if isinstance(up, WorkerUp):
+                try:
+                    rows: pa.Table = ray.get(self._actors[up.worker].feature_logits.remote(features, n_tokens))
+                except RayError as error:
+                    message = _short(error)
+                else:
+                    return rows
+            else:
+                message = up.message
+            self.perform(Fence(up.worker))
         raise RunError(
             "promoted tokens",
-            found=f"{self._config.max_attempts} failed attempts, the last with: {_short(last_error)}",
+            found=f"{self._config.max_attempts} failed attempts, the last with: {message}",
             expected="a worker that can compute them",
             to_do="Run the same command with --inline to see where it fails.",
-        ) from last_error
+        )
 
     def close(self) -> None:
         """End the actors, and Ray where it was started here."""
-        for actor in [*self._starting.values(), *self._idle, *(actor for actor, _ in self._running.values())]:
-            ray.kill(actor)
-        self._starting, self._running, self._idle = {}, {}, []
+        for worker in list(self._actors):
+            self.perform(Fence(worker))
         if self._owns_ray:
             ray.shutdown()
         self._owns_ray = None
 
-    def _open(self, n_actors: int) -> None:
+    def _open(self) -> None:
         if self._owns_ray is None:
             self._owns_ray = connect()
-        n_missing = n_actors - len(self._starting) - len(self._running) - len(self._idle)
-        if n_missing > 0:
-            check_demand(self._config, n_actors)
-        for _ in range(n_missing):
-            self._spawn()
 
-    def _spawn(self) -> None:
-        actor_class = ray.remote(RunnerActor).options(
-            num_cpus=self._config.cpus_per_actor,
-            num_gpus=self._config.gpus_per_actor,
-            max_restarts=0,
-            max_task_retries=0,
-        )
-        actor = cast("ActorHandle", actor_class.remote(self._make_runner))
-        self._starting[actor.start.remote()] = actor
+    def _tick(self) -> Tick:
+        self._looked_at = time.monotonic()
+        return Tick(n_room(self._config), now=self._looked_at, can_grow=not self._owns_ray)
 
-    def _replace(self, actor: ActorHandle) -> None:
-        ray.kill(actor)
-        self._spawn()
+    def _next_start(self, new_worker: int) -> WorkerUp | LoadFailed:
+        """What becomes of an actor that is starting; where there is none, `new_worker` is started."""
+        if not self._starting:
+            self.perform(Spawn(new_worker))
+        while True:
+            if n_room(self._config) == 0:
+                raise demand_unmet(self._config, 1)
+            for call in ray.wait([*self._starting], num_returns=1, timeout=POLL_S)[0]:
+                return self._started(call)
 
-    def _take_started(self, reference: ray.ObjectRef) -> None:
-        actor = self._starting.pop(reference)
+    def _started(self, call: ray.ObjectRef) -> WorkerUp | LoadFailed:
+        worker = self._starting.pop(call)
         try:
-            facts = ray.get(reference)
+            facts = ray.get(call)
         except RayError as error:
-            ray.kill(actor)
             if isinstance(error, RayTaskError) and isinstance(error.cause, TracerError):
                 raise error.cause from None
-            self._count_load_failure(error)
-            return
-        self._idle.append(actor)
+            return LoadFailed(worker, _short(error), now=time.monotonic())
         self._on_start(facts)
+        return WorkerUp(worker, now=time.monotonic())
 
-    def _count_load_failure(self, error: RayError) -> None:
-        """Start another actor; once the budget is spent, go on with those that came up, if any did."""
-        self._n_load_failures += 1
-        if self._n_load_failures < self._config.max_load_failures:
-            self._spawn()
-        elif not (self._starting or self._running or self._idle):
-            raise RunError(
-                "workers",
-                found=f"{self._n_load_failures} failed starts, the last with: {_short(error)}",
-                expected="a worker that loads the model",
-                to_do="See whether memory suffices; run the same command with --inline to see where it fails.",
-            ) from error
-
-    def _take_finished(self, reference: ray.ObjectRef) -> Receipt | ShardError:
-        actor, assignment = self._running.pop(reference)
+    def _finished(self, call: ray.ObjectRef) -> ShardTraced | ShardFailed | WorkerLost:
+        worker = self._running.pop(call)
         try:
-            outcome = ray.get(reference)
+            outcome: Receipt | ShardError = ray.get(call)
         except RayError as error:
-            self._replace(actor)
-            return ShardError(
-                shard_id=assignment.shard.shard_id,
-                attempt=assignment.attempt,
-                error_class=type(error).__name__,
-                message=_short(error),
-            )
-        if isinstance(outcome, ShardError) and outcome.needs_fresh_process:
-            self._replace(actor)
-        else:
-            self._idle.append(actor)
-        return outcome
+            out_of_memory = isinstance(error, OutOfMemoryError)
+            return WorkerLost(worker, type(error).__name__, _short(error), time.monotonic(), out_of_memory)
+        if isinstance(outcome, ShardError):
+            return ShardFailed(worker, outcome, now=time.monotonic())
+        return ShardTraced(worker, outcome, now=time.monotonic())
+
+
+def _new_actor(make_runner: Callable[[], ShardRunner], runner: RunnerConfig) -> ActorHandle:
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+    environment = {"TOKENIZERS_PARALLELISM": "false"} | dict.fromkeys(threads, str(runner.n_threads))
+    actor_class = ray.remote(RunnerActor).options(
+        num_cpus=runner.cpus_per_actor,
+        num_gpus=runner.gpus_per_actor,
+        resources=dict(runner.resources_per_actor),
+        max_restarts=0,
+        max_task_retries=0,
+        runtime_env={"env_vars": environment},  # read when numeric libraries are loaded, so before this code runs
+    )
+    return cast("ActorHandle", actor_class.remote(make_runner))
 
 
 def _short(error: Exception) -> str:

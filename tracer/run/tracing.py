@@ -1,65 +1,70 @@
-"""The trace stage: every shard without a receipt goes through the workers, and the driver commits."""
+"""The trace stage: what happens to the workers goes to the driver, and what the driver decides is done."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 
-from tracer.corpus.shards import Shard
 from tracer.errors import RunError
-from tracer.run.backlog import Backlog
-from tracer.run.ledger import Ledger, Receipt, ShardError
+from tracer.run.ledger import Ledger, ShardError
+from tracer.run.logs import error_fields, log_event
 from tracer.run.progress import TraceProgress
+from tracer.run.protocol.driver import Driver
+from tracer.run.protocol.messages import Commit, GiveUp, Quarantine, Retried
 from tracer.run.work import Workers
-
-HOPELESS_AFTER = 3
-"""Shards given up, with none ever committed, after which a run stops instead of failing shard by shard."""
 
 
 def trace_shards(
-    shards: Mapping[str, Shard],
-    backlog: Backlog,
+    driver: Driver,
     ledger: Ledger,
     workers: Workers,
     progress: TraceProgress,
     *,
-    any_committed: bool,
     clock: Callable[[], float],
     console: Console,
 ) -> None:
-    """Work through the backlog, which holds `shards` (by id); those that fail too often end in quarantine.
-
-    `any_committed` says whether an earlier driver committed something; `clock` tells the run's time so far, seconds.
+    """Work until every shard of the driver is committed or in quarantine; `clock` tells the run's time so far, seconds.
 
     Raises:
-        RunError: nothing works (see `HOPELESS_AFTER`), or the workers cannot be started.
+        RunError: nothing works, there is no room for the workers, or the ledger cannot be written.
     """
-    n_given_up = 0
-    for outcome in workers.outcomes(backlog):
-        if isinstance(outcome, Receipt):
-            ledger.commit(outcome, run_seconds=clock())
-            progress.committed(outcome)
-            any_committed = True
-            continue
-        shard = shards[outcome.shard_id]
-        again = backlog.give_back(shard, outcome)
-        _report(outcome, console, again=again)
-        if again:
-            continue
-        ledger.quarantine(shard, outcome, n_attempts=backlog.n_tried(shard))
-        progress.gave_up(shard.n_prompts)
-        n_given_up += 1
-        if not any_committed and n_given_up >= HOPELESS_AFTER:
-            raise RunError(
-                "trace",
-                found=f"the first {n_given_up} shards failed {backlog.n_tried(shard)} times each, the last with "
-                f"{outcome.error_class}: {outcome.message}",
-                expected="shards that can be traced",
-                to_do=f"See {ledger.folder.quarantine}; then run the same command again.",
-            )
+    while not driver.is_done:
+        for event in workers.events():
+            for action in driver.handle(event):
+                match action:
+                    case Commit(receipt=receipt):
+                        with _writing(ledger):
+                            ledger.commit(receipt, run_seconds=clock())
+                        progress.committed(receipt)
+                    case Retried(error=error):
+                        _report(error, console, then="trying again")
+                        log_event("warning", "shard failed", **error_fields(error))
+                    case Quarantine(shard=shard, error=error):
+                        _report(error, console, then="given up, see quarantine/")
+                        with _writing(ledger):
+                            ledger.quarantine(shard, error, n_attempts=action.n_attempts)
+                        progress.gave_up(shard.n_prompts)
+                    case GiveUp(error=stop):
+                        raise stop
+                    case _:
+                        workers.perform(action)
 
 
-def _report(error: ShardError, console: Console, *, again: bool) -> None:
-    then = "trying again" if again else "given up, see quarantine/"
+@contextmanager
+def _writing(ledger: Ledger) -> Iterator[None]:
+    """A full disk under a worker costs an attempt; under the ledger, whose word all else rests on, it ends the run."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            str(ledger.folder.root),
+            found=str(error),
+            expected="a run folder that can be written",
+            to_do="Make room or mend the storage; then run the same command again.",
+        ) from error
+
+
+def _report(error: ShardError, console: Console, *, then: str) -> None:
     where = f"shard {error.shard_id}" + ("" if error.prompt_id is None else f", prompt {error.prompt_id}")
     console.print(
         f"{where}, attempt {error.attempt}: {error.error_class}: {error.message} ({then})",

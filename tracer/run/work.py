@@ -1,9 +1,10 @@
 """What is done with one shard, in whatever process: read its prompts, trace them, write its parts, make a receipt."""
 
+import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,11 +14,13 @@ from tracer.config import RunConfig
 from tracer.corpus.prompts import Prompt
 from tracer.corpus.shards import read_shard
 from tracer.errors import RunError
-from tracer.run.backlog import Assignment, Backlog
+from tracer.run.backlog import Assignment
 from tracer.run.folder import RunFolder
 from tracer.run.ledger import Receipt, ShardError
+from tracer.run.profiling import phase, profiled
+from tracer.run.protocol.messages import Event, WorkerAction
 from tracer.run.versions import package_versions
-from tracer.tables.parts import write_part
+from tracer.tables.parts import Part, write_part
 from tracer.tables.schema import SHARD_TABLES
 
 SPOILS_THE_PROCESS = frozenset({"OutOfMemoryError", "AcceleratorError", "MemoryError"})
@@ -43,9 +46,10 @@ class Worker(Protocol):
         attempt: int,
         *,
         skipped: Sequence[ShardError] = (),
-        one_by_one: bool = False,
+        n_halved: int = 0,
     ) -> dict[str, pa.Table]:
-        """One table per name in `SHARD_TABLES`; prompts of `skipped` are rows of `failures`, untried.
+        """One table per name in `SHARD_TABLES`; prompts of `skipped` are rows of `failures`, untried; `n_halved` as in
+        `Assignment`.
 
         Raises:
             SpoilingPromptError: a prompt left this process unusable.
@@ -63,10 +67,17 @@ WorkerMaker = Callable[[RunConfig], Worker]
 
 @runtime_checkable
 class Workers(Protocol):
-    """One or more workers, which start when they are first needed."""
+    """Workers that do what a `Driver` says, and tell it what happens; none starts before it is needed."""
 
-    def outcomes(self, backlog: Backlog) -> Iterator[Receipt | ShardError]:
-        """Work through the backlog; what is given back to it meanwhile is taken up too."""
+    def events(self) -> list[Event]:
+        """What has happened since the last call; waits for a moment where nothing has. The first is a `Tick`."""
+
+    def perform(self, action: WorkerAction) -> None:
+        """Start, end or employ a worker; what comes of it is an event.
+
+        Raises:
+            RunError: the action says that the machines are too small.
+        """
 
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
         """As `Worker.feature_logits`, by any one of them."""
@@ -119,14 +130,13 @@ class ShardRunner:
         assert self._worker is not None, "started before its first shard"
         started = time.monotonic()
         try:
-            prompts = read_shard(self._root, shard)
-            tables = self._worker.trace(
-                prompts, shard.shard_id, attempt, skipped=assignment.skipped, one_by_one=assignment.one_by_one
-            )
-            parts = {
-                table.name: write_part(self._root, table, tables[table.name], shard_id=shard.shard_id, attempt=attempt)
-                for table in SHARD_TABLES
-            }
+            with profiled(self._config.runner.profile) as phases:
+                prompts = read_shard(self._root, shard)
+                tables = self._worker.trace(
+                    prompts, shard.shard_id, attempt, skipped=assignment.skipped, n_halved=assignment.n_halved
+                )
+                with phase("write"):
+                    parts = self._write(tables, assignment)
         except Exception as error:  # noqa: BLE001  a shard must not end a run of a thousand
             return _shard_error(assignment, error)
         return Receipt(
@@ -139,7 +149,16 @@ class ShardRunner:
             host=socket.gethostname(),
             device=self._device,
             versions=self._versions,
+            pid=os.getpid(),
+            phases={name: round(seconds, 6) for name, seconds in phases.items()},
         )
+
+    def _write(self, tables: dict[str, pa.Table], assignment: Assignment) -> dict[str, Part]:
+        shard_id, attempt = assignment.shard.shard_id, assignment.attempt
+        return {
+            table.name: write_part(self._root, table, tables[table.name], shard_id=shard_id, attempt=attempt)
+            for table in SHARD_TABLES
+        }
 
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
         """As `Worker.feature_logits`."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from tracer.attribution.prepared import Prepared
-from tracer.config import RunConfig
+from tracer.config import AttributionConfig, RunConfig
 from tracer.corpus.prompts import Prompt
 from tracer.harvest import counts, examples
 from tracer.harvest.firings import collect, firing_frame, token_frame
@@ -26,9 +26,10 @@ from tracer.model.references import content_hash, resolve
 from tracer.model.replacement import ReplacementModel
 from tracer.model.tokenizer import token_separator, token_text
 from tracer.run.attending import attention_frames, check_attention
-from tracer.run.attributing import Attributed, NotAttributed, attribute_prompts
+from tracer.run.attributing import Attributed, NotAttributed, attribute_prompts, with_less_memory
 from tracer.run.backlog import ATTEMPTS_PER_SESSION
 from tracer.run.ledger import ShardError
+from tracer.run.profiling import phase
 from tracer.run.work import SPOILS_THE_PROCESS, SpoilingPromptError
 from tracer.tables import rows
 from tracer.tables.schema import TABLES
@@ -87,10 +88,10 @@ class TraceWorker:
         attempt: int,
         *,
         skipped: Sequence[ShardError] = (),
-        one_by_one: bool = False,
+        n_halved: int = 0,
     ) -> dict[str, pa.Table]:
         """Attribute every prompt; one that fails, or is in `skipped`, becomes a row of `failures`. One table per shard
-        table. `one_by_one`: a pass for each prompt.
+        table. `n_halved`: as in `with_less_memory`.
 
         Raises:
             SpoilingPromptError: a prompt left this process unusable.
@@ -107,20 +108,27 @@ class TraceWorker:
                 )
                 continue
             wanted.append(prompt)
-        per_pass = 1 if one_by_one else self.config.attribution.prompts_per_pass
-        for outcome in attribute_prompts(self.model, self.config, wanted, per_pass):
-            error = outcome.error if isinstance(outcome, NotAttributed) else self._add_rows(outcome, shard, volatile)
+        config = with_less_memory(self.config, n_halved)
+        for outcome in attribute_prompts(self.model, config, wanted, config.attribution.prompts_per_pass):
+            if isinstance(outcome, NotAttributed):
+                error: Exception | None = outcome.error
+            else:
+                with phase("prune"):
+                    error = self._add_rows(outcome, config.attribution, shard, volatile)
             if error is not None:
                 failure = _failure(outcome.prompt, shard_id, type(error).__name__, str(error), attempt)
                 shard.records["failures"].append(failure)
-        return self._tables(shard)
+        with phase("write"):
+            return self._tables(shard)
 
     @torch.no_grad()
     def feature_logits(self, features: Sequence[tuple[int, int]], n_tokens: int) -> pa.Table:
         """Rows of `feature_logits` for (layer, feature) pairs: what each promotes and suppresses most."""
         return rows.from_records(TABLES["feature_logits"], promoted_tokens(self.model, features, n_tokens))
 
-    def _add_rows(self, outcome: Attributed, shard: _ShardRows, volatile: dict[str, Any]) -> Exception | None:
+    def _add_rows(
+        self, outcome: Attributed, attribution: AttributionConfig, shard: _ShardRows, volatile: dict[str, Any]
+    ) -> Exception | None:
         """Rows of one graph; gives the error if there is one, and then adds nothing."""
         prompt, prepared, graph, pruning = outcome.prompt, outcome.prepared, outcome.graph, self.config.pruning
         started = time.perf_counter()
@@ -129,7 +137,7 @@ class TraceWorker:
             graph_id = rows.make_graph_id(prompt.prompt_id, self._target_set(prompt))
             record = rows.graph_record(graph, pruned, graph_id=graph_id, prompt_id=prompt.prompt_id)
             frames = {"nodes": rows.node_frame(pruned, graph_id), "edges": rows.edge_frame(pruned, graph_id)}
-            frames |= attention_frames(self.model, prepared, pruned, graph_id, self.config.attribution)
+            frames |= attention_frames(self.model, prepared, pruned, graph_id, attribution)
             prompt_idx = len(shard.traced_ids)
             firings = firing_frame(prompt_idx, prepared.active)
             tokens = token_frame(prompt_idx, prompt.token_ids, graph.tokens)
