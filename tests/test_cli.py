@@ -61,8 +61,8 @@ def test_help_loads_none_of_the_heavy_packages():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.splitlines()[-1] == "LOADED []"
-    commands = "run trace aggregate label show tables sql attribute import export estimate config version"
-    assert all(f" {command} " in found for command in commands.split())
+    commands = "run trace aggregate label status verify gc show tables sql attribute import export estimate config"
+    assert all(f" {command} " in found for command in (*commands.split(), "version"))
 
 
 def test_tables_prints_every_declared_column_with_its_meaning(capsys, monkeypatch):

@@ -3,11 +3,13 @@
 import fcntl
 import json
 import os
+import socket
+import time
 
 import pytest
 
 from tracer.errors import ArtifactError, RunError
-from tracer.run.folder import RunFolder, check_out, claimed, existing, read_json, write_json
+from tracer.run.folder import RunFolder, check_out, claimed, driver_of, existing, read_json, write_json
 
 
 def test_a_relative_path_is_resolved_outside_of_a_job(tmp_path, monkeypatch):
@@ -151,8 +153,23 @@ def test_paths_lie_under_the_root(tmp_path):
         folder.record,
         folder.receipts,
         folder.quarantine,
+        folder.damaged,
         folder.aggregates,
         folder.database,
         *folder.unfinished(),
     ]
     assert all(path.parent == tmp_path for path in paths)
+
+
+def test_who_drives_a_run_can_be_asked_and_asking_keeps_no_driver_out(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run")
+    assert driver_of(folder) is None
+    with claimed(folder.root):
+        folder.record.write_text("{}")
+        assert driver_of(folder) == f"process {os.getpid()} on {socket.gethostname()}"
+    assert driver_of(folder) is None
+    asking = (folder.root / ".lock").open()
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda seconds: asking.close())
+    with claimed(folder.root) as (_, session):
+        assert session == 1

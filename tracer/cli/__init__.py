@@ -2,6 +2,7 @@
 light until a command needs more.
 """
 
+import signal
 import sys
 
 import typer
@@ -11,9 +12,13 @@ from rich.text import Text
 from tracer.cli.attribute import attribute
 from tracer.cli.export import export
 from tracer.cli.imports import import_app
+from tracer.cli.runs import gc, status, verify
 from tracer.cli.stages import aggregate, config, estimate, label, run, trace
 from tracer.cli.tables import show, sql, tables, version
 from tracer.errors import TracerError
+
+STOPPED = 130
+"""Exit code after Ctrl-C."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,19 +28,22 @@ app = typer.Typer(
     context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
     help="Find the circuits of a transformer over a whole corpus: attribution graphs, tables, labels.",
 )
-for command in (run, trace, aggregate, label, show, tables, sql, attribute, export, estimate, config, version):
+for command in (
+    run, trace, aggregate, label, status, verify, gc, show, tables, sql, attribute, export, estimate, config, version,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(import_app, name="import")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: a `TracerError` is one message and exit code 2, Ctrl-C exit code 130."""
+    """Entry point: a `TracerError` is one message and exit code 2, Ctrl-C exit code 130, and so is SIGTERM on Ray."""
     try:
         app(arguments)
     except TracerError as error:
         Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
-        if end.code == 130:
-            Console(stderr=True).print("stopped; the same command goes on from here", style="yellow")
-        raise
+        if end.code not in {STOPPED, signal.SIGTERM}:  # Ray's handler of SIGTERM exits with the number of the signal
+            raise
+        Console(stderr=True).print("stopped; the same command goes on from here", style="yellow")
+        sys.exit(STOPPED)

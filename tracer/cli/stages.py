@@ -19,20 +19,42 @@ Inline = Annotated[bool, typer.Option("--inline", help="work in this process, wi
 Actors = Annotated[int | None, typer.Option("--actors", min=1, help="Ray actors, instead of runner.n_actors")]
 
 
-def run(config: ConfigPath, out: Out = None, inline: Inline = False, actors: Actors = None) -> None:
+Profile = Annotated[bool, typer.Option("--profile", help="say where the time of the workers goes")]
+LogFile = Annotated[
+    str | None, typer.Option("--log-file", help="append what happens to this file, one JSON object a line")
+]
+
+
+def run(
+    config: ConfigPath,
+    out: Out = None,
+    inline: Inline = False,
+    actors: Actors = None,
+    profile: Profile = False,
+    log_file: LogFile = None,
+) -> None:
     """Everything from prompts to tables, labels and a page; run it again to go on after a stop."""
     from tracer.run import pipeline
 
-    result = pipeline.run(_settings(config, actors), out, inline=inline, console=make_console())
+    settings = _settings(config, n_actors=actors, profile=profile or None, log_file=log_file)
+    result = pipeline.run(settings, out, inline=inline, console=make_console())
     print_summary_of(result.database)
     _check_usable(result)
 
 
-def trace(config: ConfigPath, out: Out = None, inline: Inline = False, actors: Actors = None) -> None:
+def trace(
+    config: ConfigPath,
+    out: Out = None,
+    inline: Inline = False,
+    actors: Actors = None,
+    profile: Profile = False,
+    log_file: LogFile = None,
+) -> None:
     """Only the first stage: attribution graphs of the corpus, as committed parts."""
     from tracer.run import pipeline
 
-    result = pipeline.trace(_settings(config, actors), out, inline=inline, console=make_console())
+    settings = _settings(config, n_actors=actors, profile=profile or None, log_file=log_file)
+    result = pipeline.trace(settings, out, inline=inline, console=make_console())
     make_console().print(f"{result.n_graphs} graphs, {result.n_failures} failures in {result.root}", highlight=False)
     _check_usable(result)
 
@@ -81,13 +103,13 @@ def config(config: ConfigPath) -> None:
     typer.echo(f"fingerprint {settings.fingerprint()}", err=True)
 
 
-def _settings(path: Path, n_actors: int | None) -> "RunConfig":
+def _settings(path: Path, **given: int | str | bool | None) -> "RunConfig":
+    """The configuration of a file, with the settings of `runner` that the command line gives."""
     from tracer.config import load_config
 
     settings = load_config(path)
-    if n_actors is None:
-        return settings
-    return settings.model_copy(update={"runner": settings.runner.model_copy(update={"n_actors": n_actors})})
+    update = {name: value for name, value in given.items() if value is not None}
+    return settings.model_copy(update={"runner": settings.runner.model_copy(update=update)})
 
 
 def _check_usable(result: "RunResult") -> None:

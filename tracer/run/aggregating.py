@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from tracer import __version__
 from tracer.files.writing import write_file
 from tracer.run.folder import RunFolder, read_json, write_json
-from tracer.run.ledger import Ledger
+from tracer.run.ledger import Ledger, Receipt
 from tracer.run.record import RunRecord
 from tracer.run.work import Workers
 from tracer.tables.parts import Part, write_part
@@ -27,12 +28,25 @@ DRIVER_PART = "run"
 def committed_parts(record: RunRecord, ledger: Ledger) -> dict[str, list[Part]]:
     """Every part that counts, by table: those of the receipts, and one with the failures of corpus and quarantine."""
     receipts = ledger.committed(record.shards).values()
+    return parts_of(record, receipts, ledger.quarantined(), ledger.folder.root)
+
+
+def parts_of(
+    record: RunRecord, receipts: Iterable[Receipt], given_up: Iterable[dict], place: Path
+) -> dict[str, list[Part]]:
+    """The parts of these receipts, and one with the failures of corpus and quarantine.
+
+    Args:
+        record: the run.
+        receipts: what is committed, in the order of the plan.
+        given_up: what is in quarantine, as the ledger tells it.
+        place: the folder that the one part is written into.
+    """
+    receipts = tuple(receipts)
     parts = {table.name: [receipt.parts[table.name] for receipt in receipts] for table in SHARD_TABLES}
-    failures = _failures(record, ledger)
+    failures = _failures(record, given_up)
     if failures.num_rows:
-        parts["failures"].append(
-            write_part(ledger.folder.root, TABLES["failures"], failures, shard_id=DRIVER_PART, attempt=0)
-        )
+        parts["failures"].append(write_part(place, TABLES["failures"], failures, shard_id=DRIVER_PART, attempt=0))
     return parts
 
 
@@ -136,11 +150,11 @@ def _cached_logits(
     return feature_logits
 
 
-def _failures(record: RunRecord, ledger: Ledger) -> pa.Table:
+def _failures(record: RunRecord, quarantined: Iterable[dict]) -> pa.Table:
     rows = [
         {"stage": "corpus", "attempts": 1, "shard_id": None, **asdict(failure)} for failure in record.corpus.failures
     ]
-    for given_up in ledger.quarantined():
+    for given_up in quarantined:
         rows.append({
             "stage": "trace",
             "item_id": given_up["shard_id"],

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ class RunFolder:
     def quarantine(self) -> Path:
         """One file per shard that was given up."""
         return self.root / "quarantine"
+
+    @property
+    def damaged(self) -> Path:
+        """Receipts that `tracer verify --heal` moved away."""
+        return self.root / "damaged"
 
     @property
     def aggregates(self) -> Path:
@@ -183,9 +189,7 @@ def _lock_file(path: Path) -> TextIO:
             raise RunError(
                 str(path), found=str(error), expected="a writable place", to_do="Choose another --out."
             ) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _take(file):
             with file:
                 holder = _holder(file.readline())
             raise RunError(
@@ -193,10 +197,36 @@ def _lock_file(path: Path) -> TextIO:
                 found=f"another driver of this run: {holder}",
                 expected="one driver per run",
                 to_do="Wait for it, or end it; then run the same command again.",
-            ) from error
+            )
         if _lies_at(path, file):
             return file
         file.close()
+
+
+def _take(file: TextIO) -> bool:
+    """Lock; a second look tells a driver from `driver_of`, which holds the lock for no longer than it takes to ask."""
+    for pause_s in (0.05, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause_s)
+        else:
+            return True
+    return False
+
+
+def driver_of(folder: RunFolder) -> str | None:
+    """The process that drives the run at this moment, in words; None where there is none."""
+    try:
+        file = (folder.root / LOCK_NAME).open(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(file.readline())
+    return None
 
 
 def _lies_at(path: Path, file: TextIO) -> bool:

@@ -4,8 +4,9 @@ Workers write part files under names of their own and hand back a receipt; only 
 receipt under its final name. A reader follows receipts and never lists parts, so what a dead worker left is harmless.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from tracer.corpus.shards import Shard
 from tracer.errors import ArtifactError, RunError
@@ -16,7 +17,10 @@ from tracer.tables.schema import SHARD_TABLES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One finished attempt at a shard: its parts by table, and what it cost; `run_seconds` is set by the commit."""
+    """One finished attempt at a shard: its parts by table, and what it cost; `run_seconds` is set by the commit.
+
+    `pid` is the worker's process on `host`; `phases` holds seconds by phase where the run is profiled.
+    """
 
     shard_id: str
     attempt: int
@@ -28,6 +32,8 @@ class Receipt:
     device: str
     versions: dict[str, str]
     run_seconds: float = 0.0
+    pid: int = 0
+    phases: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +51,23 @@ class ShardError:
     prompt_id: str | None = None
 
 
+@runtime_checkable
+class Watcher(Protocol):
+    """Is told of what becomes true in a ledger, after it is on disk."""
+
+    def committed(self, receipt: Receipt) -> None:
+        """A shard is done."""
+
+    def gave_up(self, error: ShardError) -> None:
+        """A shard went to quarantine with this error."""
+
+
 class Ledger:
-    """Receipts and quarantine of one run folder; used by its one driver."""
+    """Receipts and quarantine of one run folder; only its one driver writes, and tells the `watchers`."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
+        self.watchers: list[Watcher] = []
 
     def committed(self, shards: tuple[Shard, ...]) -> dict[str, Receipt]:
         """Receipts by shard id, in the order of the plan; one that is damaged or lost a part does not count."""
@@ -73,8 +91,11 @@ class Ledger:
                 expected="one run folder that all machines share",
                 to_do="Give --out on shared storage.",
             )
-        write_json(self._receipt(receipt.shard_id), asdict(receipt) | {"run_seconds": round(run_seconds, 3)})
+        receipt = replace(receipt, run_seconds=round(run_seconds, 3))
+        write_json(self._receipt(receipt.shard_id), asdict(receipt))
         self._quarantined(receipt.shard_id).unlink(missing_ok=True)
+        for watcher in self.watchers:
+            watcher.committed(receipt)
 
     def run_seconds(self) -> float:
         """The run's time at its latest commit."""
@@ -86,24 +107,28 @@ class Ledger:
         write_json(
             self._quarantined(shard.shard_id), {**asdict(error), "n_attempts": n_attempts, "shard": asdict(shard)}
         )
+        for watcher in self.watchers:
+            watcher.gave_up(error)
 
     def quarantined(self) -> list[dict]:
-        """What was given up, by shard id; forgets what was committed since by a driver that died before it could."""
+        """What was given up, by shard id, but for what a driver committed since and died before it could tell."""
         given_up = []
         for path in sorted(self.folder.quarantine.glob("*.json")):
             receipt = self._read(path.stem)
             if receipt is not None and self._has_parts(receipt):
-                path.unlink()
-            else:
+                continue
+            try:
                 given_up.append(read_json(path))
+            except ArtifactError:
+                if path.exists():  # else its shard was committed since this look began
+                    raise
         return given_up
 
     def _read(self, shard_id: str) -> Receipt | None:
         try:
-            data = read_json(self._receipt(shard_id))
+            return read_receipt(self._receipt(shard_id))
         except ArtifactError:
             return None
-        return Receipt(**{**data, "parts": {name: Part(**part) for name, part in data["parts"].items()}})
 
     def _has_parts(self, receipt: Receipt) -> bool:
         tables = {table.name for table in SHARD_TABLES}
@@ -116,3 +141,18 @@ class Ledger:
 
     def _quarantined(self, shard_id: str) -> Path:
         return self.folder.quarantine / f"{shard_id}.json"
+
+
+def read_receipt(path: Path) -> Receipt:
+    """Read one receipt; whether its parts are there is another question.
+
+    Raises:
+        ArtifactError: absent or damaged.
+    """
+    data = read_json(path)
+    try:
+        return Receipt(**{**data, "parts": {name: Part(**part) for name, part in data["parts"].items()}})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            str(path), found=f"other fields ({error})", expected="a receipt", to_do="Move it away and run again."
+        ) from error

@@ -14,10 +14,13 @@ from tracer.run.aggregating import build_results, committed_parts, inputs_hash, 
 from tracer.run.backlog import Backlog
 from tracer.run.folder import RunFolder, check_out, claimed, existing
 from tracer.run.inline import InlineWorkers
-from tracer.run.ledger import Ledger
+from tracer.run.ledger import Ledger, Watcher
+from tracer.run.logs import LogWatcher, log_event, logged
 from tracer.run.names import differing_names
 from tracer.run.plan import check_device, for_workers, plan
+from tracer.run.profiling import phases_line, sum_of_phases
 from tracer.run.progress import TraceProgress
+from tracer.run.protocol.driver import Driver
 from tracer.run.record import RunRecord, check_facts, check_resumable, load_record, new_record
 from tracer.run.tracing import trace_shards
 from tracer.run.work import ShardRunner, WorkerMaker, Workers, make_trace_worker
@@ -52,9 +55,13 @@ class RunSession:
     ) -> None:
         self.folder, self.record, self.number, self.console = folder, record, number, console
         self.ledger = Ledger(folder)
+        self.ledger.watchers.append(LogWatcher(folder.root))
+        self._is_metered = inline  # Ray carries the metrics
         self._seconds_before = max(record.seconds, self.ledger.run_seconds())
         self._started, self._did_something = started, False
         self._progress: TraceProgress | None = None
+        runner = record.config.runner
+        self._runner_config = runner.model_copy(update={"n_actors": 1}) if inline else runner
         make_runner = partial(ShardRunner, folder.root, for_workers(record.config, record.origins), make_worker)
         self.workers = _workers(make_runner, record.config, inline=inline, on_start=self._worker_started)
 
@@ -65,29 +72,30 @@ class RunSession:
     def trace(self) -> None:
         """Trace the shards without a receipt."""
         committed = self.ledger.committed(self.record.shards)
-        left = {shard.shard_id: shard for shard in self.record.shards if shard.shard_id not in committed}
+        left = [shard for shard in self.record.shards if shard.shard_id not in committed]
         if not left:
             return
         self._did_something = True
-        max_attempts = self.record.config.runner.max_attempts
+        backlog = Backlog(left, session=self.number, max_attempts=self._runner_config.max_attempts)
         self._progress = TraceProgress(
             self.console,
             n_shards=len(self.record.shards),
-            n_prompts_left=sum(shard.n_prompts for shard in left.values()),
+            n_prompts_left=sum(shard.n_prompts for shard in left),
             n_shards_done=len(committed),
             n_failures=len(self.record.corpus.failures) + sum(receipt.n_failures for receipt in committed.values()),
         )
         with self._progress as progress:
             trace_shards(
-                left,
-                Backlog(left.values(), session=self.number, max_attempts=max_attempts),
+                Driver(backlog, self._runner_config, any_committed=bool(committed)),
                 self.ledger,
                 self.workers,
                 progress,
-                any_committed=bool(committed),
                 clock=self.seconds,
                 console=self.console,
             )
+        if self._runner_config.profile:
+            phases = sum_of_phases(self.ledger.committed(self.record.shards).values())
+            self.console.print(phases_line(phases), highlight=False, soft_wrap=True)
 
     def aggregate(self) -> None:
         """Make results.duckdb with its labels and its page, unless it stands for exactly these inputs already."""
@@ -125,8 +133,23 @@ class RunSession:
 
     def _worker_started(self, facts: dict) -> None:
         check_facts(self.record, facts)
+        log_event("info", "worker started", device=facts["device"], pid=facts.get("pid"))
+        if not self._is_metered:
+            self._is_metered = True
+            self.ledger.watchers.append(self._metrics())
         if self._progress is not None:
             self._progress.worker_started(facts)
+
+    def _metrics(self) -> Watcher:
+        from tracer.run.metrics import RunMetrics
+
+        return RunMetrics(
+            self.record.run_id,
+            self.number,
+            n_shards=len(self.record.shards),
+            receipts=self.ledger.committed(self.record.shards).values(),
+            given_up=[entry["shard_id"] for entry in self.ledger.quarantined()],
+        )
 
 
 def run(
@@ -214,13 +237,14 @@ def _session(
     started = time.monotonic()
     with claimed(check_out(out or config.runner.out)) as (folder, number):
         record = _resumed(config, folder) if folder.record.exists() else _begun(config, folder, console, inline=inline)
-        session = RunSession(
-            folder, record, number, started=started, inline=inline, make_worker=make_worker, console=console
-        )
-        try:
-            yield session
-        finally:
-            session.close()
+        with logged(config.runner.log_file, record.run_id):
+            session = RunSession(
+                folder, record, number, started=started, inline=inline, make_worker=make_worker, console=console
+            )
+            try:
+                yield session
+            finally:
+                session.close()
 
 
 def _begun(config: RunConfig, folder: RunFolder, console: Console, *, inline: bool) -> RunRecord:

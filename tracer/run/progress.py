@@ -67,12 +67,13 @@ class TraceProgress:
 
     def _line(self) -> Text:
         rate = self._n_prompts / max(time.monotonic() - self._started, 1e-9)
-        left = f", {_duration(self._n_prompts_left / rate)} left" if self._n_prompts and self._n_prompts_left else ""
+        left = f", {duration(self._n_prompts_left / rate)} left" if self._n_prompts and self._n_prompts_left else ""
         speed = f", {rate:.1f} prompts/s" if self._n_prompts else ", starting workers" if self._n_prompts_left else ""
         return Text(f"shards {self._n_shards_done}/{self._n_shards}{speed}{left}, failures {self._n_failures}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
