@@ -5,7 +5,7 @@ Takes the arguments of `tracer aggregate`.
 
 import sys
 
-from tracer.cli import main
+from tracer.cli.jobs import run_job
 
 if __name__ == "__main__":
-    main(["aggregate", *sys.argv[1:]])
+    run_job("aggregate", sys.argv[1:])

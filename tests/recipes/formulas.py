@@ -78,6 +78,7 @@ FORMULAS: dict[str, Formula] = {
     "gpt2.yaml": gpt2,
     "llama3.2-1b.yaml": llama,
     "qwen3-4b.yaml": qwen3,
+    "cluster.yaml": gemma2,
     "gemma2-2b.yaml": gemma2,
     "gemma2-2b-cross-layer.yaml": gemma2_cross_layer,
     "gemma3.yaml": gemma3,
