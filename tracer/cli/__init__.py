@@ -12,7 +12,7 @@ from tracer.cli.attribute import attribute
 from tracer.cli.export import export
 from tracer.cli.imports import import_app
 from tracer.cli.stages import aggregate, config, estimate, label, run, trace
-from tracer.cli.tables import show, sql, tables, version
+from tracer.cli.tables import groups, show, sql, tables, version
 from tracer.errors import TracerError
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
     help="Find the circuits of a transformer over a whole corpus: attribution graphs, tables, labels.",
 )
-for command in (run, trace, aggregate, label, show, tables, sql, attribute, export, estimate, config, version):
+for command in (run, trace, aggregate, label, show, tables, sql, groups, attribute, export, estimate, config, version):
     app.command()(command)
 app.add_typer(import_app, name="import")
 

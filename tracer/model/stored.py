@@ -46,7 +46,7 @@ class StoredTensor:
         Raises:
             ModelError: there are not two.
         """
-        self._check_axes(2)
+        _check_axes(self, 2)
         order = [*range(len(self.shape) - 2), len(self.shape) - 1, len(self.shape) - 2]
         return self._seen_as([self.shape[axis] for axis in order], [self.strides[axis] for axis in order], 0)
 
@@ -56,7 +56,7 @@ class StoredTensor:
         Raises:
             ModelError: there is no such entry.
         """
-        self._check_axes(1)
+        _check_axes(self, 1)
         if not 0 <= idx < self.shape[0]:
             raise ModelError(
                 f"{self.path}, {self.name}", found=f"{self.shape[0]} entries", expected=f"an entry {idx}",
@@ -74,7 +74,7 @@ class StoredTensor:
         Raises:
             ModelError: there are not so many.
         """
-        self._check_axes(2)
+        _check_axes(self, 2)
         n_written = self.shape[1] - first if n_written is None else n_written
         if not 0 <= n_written <= self.shape[1] - first:
             raise ModelError(
@@ -90,7 +90,7 @@ class StoredTensor:
         Raises:
             ModelError: it has no axis at all.
         """
-        self._check_axes(1)
+        _check_axes(self, 1)
         return self._seen_as((self.shape[0], 1, *self.shape[1:]), (self.strides[0], 0, *self.strides[1:]), 0)
 
     def whole(self) -> Tensor:
@@ -113,13 +113,6 @@ class StoredTensor:
         order = (1, 0, *range(2, len(self.shape)))
         return self._seen_as([self.shape[axis] for axis in order], [self.strides[axis] for axis in order], 0)
 
-    def _check_axes(self, n_axes: int) -> None:
-        if len(self.shape) < n_axes:
-            raise ModelError(
-                f"{self.path}, {self.name}", found=f"shape {self.shape}", expected=f"at least {n_axes} axes",
-                to_do="Check the files.",
-            )  # fmt: skip
-
     def _seen_as(self, shape: Sequence[int], strides: Sequence[int], first: int) -> "StoredTensor":
         offset = self.offset + first * self.dtype.itemsize
         return replace(self, shape=tuple(shape), strides=tuple(strides), offset=offset)
@@ -139,6 +132,14 @@ class StoredTensor:
             plain = torch.frombuffer(mapped, dtype=self.dtype, offset=self.offset - start, count=n_entries)
             first = 0
         return plain.as_strided(self.shape, self.strides, first)
+
+
+def _check_axes(tensor: StoredTensor, n_axes: int) -> None:
+    if len(tensor.shape) < n_axes:
+        raise ModelError(
+            f"{tensor.path}, {tensor.name}", found=f"shape {tensor.shape}", expected=f"at least {n_axes} axes",
+            to_do="Check the files.",
+        )  # fmt: skip
 
 
 def safetensors_tensors(path: Path, *, ignored: Collection[str] = ()) -> dict[str, StoredTensor]:

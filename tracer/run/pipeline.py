@@ -16,7 +16,7 @@ from tracer.run.folder import RunFolder, check_out, claimed, existing
 from tracer.run.inline import InlineWorkers
 from tracer.run.ledger import Ledger
 from tracer.run.names import differing_names
-from tracer.run.plan import check_device, for_workers, plan
+from tracer.run.plan import at_recorded_commits, check_device, for_workers, plan
 from tracer.run.progress import TraceProgress
 from tracer.run.record import RunRecord, check_facts, check_resumable, load_record, new_record
 from tracer.run.tracing import trace_shards
@@ -55,7 +55,8 @@ class RunSession:
         self._seconds_before = max(record.seconds, self.ledger.run_seconds())
         self._started, self._did_something = started, False
         self._progress: TraceProgress | None = None
-        make_runner = partial(ShardRunner, folder.root, for_workers(record.config, record.origins), make_worker)
+        given, maker = for_workers(record.config, record.origins), at_recorded_commits(make_worker, record.origins)
+        make_runner = partial(ShardRunner, folder.root, given, maker)
         self.workers = _workers(make_runner, record.config, inline=inline, on_start=self._worker_started)
 
     def seconds(self) -> float:
