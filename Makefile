@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help demo test test-all lint format types clean train-demo-model chromium
-.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-lazy benchmark-gpu
+.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -65,6 +65,13 @@ benchmark-bound: $(INSTALLED)  ## is the bound on influence true, and how many n
 
 benchmark-estimate: $(INSTALLED)  ## what tracer estimate says beside what is measured
 	$(RUN)/python -m tests.benchmarks.estimate
+
+benchmark-driver: $(INSTALLED)  ## what the driver takes: a million prompts on simulated actors; real ones that wait
+	$(RUN)/python -m tests.benchmarks.driver simulated
+	$(RUN)/python -m tests.benchmarks.driver waiting
+
+benchmark-actors: $(INSTALLED)  ## two actors against one, five pairs in turns; needs a quiet machine
+	$(RUN)/python -m tests.benchmarks.driver actors
 
 benchmark-lazy: $(INSTALLED)  ## memory of a transcoder set of 4 GB that stays on disk
 	$(RUN)/python -m tests.benchmarks.lazy_set

@@ -39,7 +39,9 @@ def test_one_prompt_is_attributed_shown_and_saved_in_every_form(capsys, tmp_path
     assert whole.prune().nodes().equals(nodes)
     assert len(shown.nodes) == nodes.height
     assert len(shown.links) == edges.height
-    assert shown.metadata["scan"] == f"{DEMO}/per_layer"
+    assert shown.metadata["scan"] == "per_layer"
+    note = "viewers will find no features: the transcoders are on no hub, and the files call them per_layer"
+    assert printed.splitlines().count(note) == 1
     listing = json.loads((tmp_path / "shown" / "graph-metadata.json").read_text())
     assert [entry["slug"] for entry in listing["graphs"]] == ["dallas"]
     written = [line.removeprefix("written ") for line in printed.splitlines() if line.startswith("written ")]
@@ -118,6 +120,12 @@ def test_one_prompt_that_cannot_be_used_is_one_message(prompt, capsys):
         (("--slug", "dallas"), "--slug alone"),
         (("--graph_file_dir", "{tmp}/shown"), "--graph-file-dir alone"),
         (("--slug", "../dallas", "--graph-file-dir", "{tmp}/shown"), "slug: found '../dallas'"),
+        (("--slug", "", "--graph-file-dir", "{tmp}/shown"), "slug: found ''"),
+        (("--slug", "", "--show"), "--slug alone"),
+        (("--slug", "dallas", "--graph_file_dir", ""), "found an empty name; expected a path"),
+        (("--out", " "), "found an empty name; expected a path"),
+        (("-o", "{tmp}/what?.json"), "-o {tmp}/what?.json: found a graph named 'what?'"),
+        (("-o", "{tmp}/graph-metadata.json"), "-o {tmp}/graph-metadata.json: found a graph named 'graph-metadata'"),
         (("--slug", "dallas", "--graph-file-dir", "{tmp}/file"), "is a file"),
         (("--show", "--device", "gpu0"), "device: found 'gpu0'"),
         (("--device", "cuda", "--out", "{tmp}/graph"), "device: found 'cuda', and no CUDA device"),
@@ -137,7 +145,7 @@ def test_outputs_device_and_options_are_checked_before_the_model_is_loaded(
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.json").mkdir()
     filled = [option.format(tmp=tmp_path) for option in options]
-    assert message in refusal(capsys, "attribute", "Dallas is in", *MODEL, *filled)
+    assert message.format(tmp=tmp_path) in refusal(capsys, "attribute", "Dallas is in", *MODEL, *filled)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.json"}
 
 
@@ -181,7 +189,20 @@ def test_a_set_that_names_no_checkpoint_is_refused(capsys, tmp_path, unloaded):
     (tmp_path / "config.yaml").write_text("model_kind: transcoder_set\n")
     message = refusal(capsys, "attribute", PROMPT, "-t", tmp_path, "--show")
     assert "no model_name in its config.yaml" in message
-    assert "Name the checkpoint with --model." in message
+    assert "Name the checkpoint with --model: a folder or org/repo on the hub" in message
     message = refusal(capsys, "attribute", PROMPT, "-t", f"{DEMO}/per_layer", "--show")
     assert "found model_name tracer-demo-atlas: no such folder" in message
-    assert "Name the checkpoint with --model." in message
+    assert "such as openai-community/gpt2." in message
+
+
+@pytest.mark.parametrize("names", [("-m", "gpt2", "-t", f"{DEMO}/per_layer"), ("-t", "gpt2")])
+def test_a_name_without_its_owner_is_answered_with_what_the_hub_takes(names, capsys, unloaded):
+    message = refusal(capsys, "attribute", PROMPT, *names, "--show")
+    assert message.startswith("error: gpt2: found no such folder")
+    assert "or org/repo on the hub, such as openai-community/gpt2." in message
+
+
+@pytest.mark.parametrize("reference", ["./absent", "/absent/model"])
+def test_a_path_that_is_not_there_is_no_name_on_the_hub(reference, capsys, unloaded):
+    message = refusal(capsys, "attribute", PROMPT, "-m", reference, "-t", f"{DEMO}/per_layer", "--show")
+    assert "openai-community" not in message

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -12,9 +11,6 @@ from safetensors.torch import save_file
 
 from tests.test_cli import DEMO, refusal, tiny_run, tracer
 from tests.views.exports.tiny_settings import SETTINGS
-from tracer.attribution.attribute import attribute
-from tracer.graph.formats.graph_json import read_json
-from tracer.graph.formats.own import load_graph, save_graph
 from tracer.model.architectures import checkpoint_facts
 from tracer.model.readers.registry import read_transcoders
 from tracer.model.references import resolve
@@ -22,120 +18,6 @@ from tracer.model.references import resolve
 __all__ = ["tiny_run"]
 MODEL = f"{DEMO}/language_model"
 PROMPT = "the capital of the state containing Dallas is"
-
-
-@pytest.fixture(scope="module")
-def graph(demo_model):
-    return attribute(PROMPT, demo_model)
-
-
-@pytest.fixture
-def pt_file(graph, tmp_path):
-    """The graph in circuit-tracer's file of June 2025."""
-    content = {
-        "input_string": graph.text, "input_tokens": graph.token_ids, "adjacency_matrix": graph.adjacency(),
-        "active_features": graph.layout.features, "selected_features": torch.arange(graph.layout.n_features),
-        "activation_values": graph.activations, "logit_tokens": torch.tensor([graph.targets[0].token_id]),
-        "logit_probabilities": torch.tensor([graph.targets[0].weight]),
-    }  # fmt: skip
-    torch.save(content, tmp_path / "graph.pt")
-    return tmp_path / "graph.pt"
-
-
-def test_a_graph_of_circuit_tracer_becomes_one_for_viewers_and_one_of_our_own(capsys, graph, pt_file, tmp_path):
-    for name in ("new/graph.safetensors", "graph.json"):
-        arguments = ("--model", MODEL, "--scan", "org/set", "-o", tmp_path / name)
-        assert tracer("import", "graph", pt_file, *arguments) == 0
-    n_features, n_edges = graph.layout.n_features, int(graph.adjacency().count_nonzero())
-    summary = f"{n_features} features of 4 layers, 9 tokens, 1 targets, {n_edges} edges"
-    written = [f"written {tmp_path / name}" for name in ("new/graph.safetensors", "graph.json")]
-    assert capsys.readouterr().out.splitlines() == [summary, written[0], summary, written[1]]
-    own, shown = load_graph(tmp_path / "new" / "graph.safetensors"), read_json(tmp_path / "graph.json")
-    assert torch.equal(own.adjacency(), graph.adjacency())
-    assert own.tokens == graph.tokens
-    assert {node["node_id"] for node in shown.nodes} == {node["node_id"] for node in ids_of(graph.prune())}
-    assert shown.metadata["scan"] == "org/set"
-
-
-def ids_of(graph):
-    from tracer.graph.formats.json_nodes import nodes_of
-
-    return nodes_of(graph)
-
-
-def test_a_pruned_graph_is_not_pruned_again(graph, tmp_path):
-    pruned = graph.prune(0.9, 0.95)
-    save_graph(pruned, tmp_path / "pruned.safetensors")
-    assert tracer("import", "graph", tmp_path / "pruned.safetensors", "-o", tmp_path / "one.json") == 0
-    assert tracer("import", "graph", tmp_path / "one.json", "-o", tmp_path / "two.json") == 0
-    assert tracer("import", "graph", tmp_path / "two.json", "-o", tmp_path / "three.safetensors") == 0
-    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
-    assert one == two
-    assert len(one["nodes"]) == int(pruned.node_mask.sum())
-    assert len(load_graph(tmp_path / "three.safetensors").edge_weight) == len(pruned.edge_weight)
-
-
-def test_names_that_clash_are_mended_and_reported(capsys, graph, tmp_path):
-    assert graph.layout.n_layers == 4
-    save_graph(graph.prune(1.0, 1.0), tmp_path / "graph.safetensors")
-    assert tracer("import", "graph", tmp_path / "graph.safetensors", "-o", tmp_path / "graph.json") == 0
-    data = json.loads((tmp_path / "graph.json").read_text())
-    error = next(node for node in data["nodes"] if node["feature_type"] == "mlp reconstruction error")
-    feature = next(node for node in data["nodes"] if node["activation"] is not None and node["layer"] == "0")
-    feature["node_id"], feature["jsNodeId"], feature["ctx_idx"] = error["node_id"], "0_0-0", error["ctx_idx"]
-    data["links"] = []
-    (tmp_path / "clash.json").write_text(json.dumps(data))
-    capsys.readouterr()
-    assert tracer("import", "graph", tmp_path / "clash.json", "-o", tmp_path / "mended.json") == 0
-    assert f"mended: {error['node_id']}" in capsys.readouterr().out
-    assert not read_json(tmp_path / "mended.json").collisions
-
-
-@pytest.mark.parametrize(
-    ("file", "out", "message"),
-    [
-        ("graph.gexf", "graph.json", "found ending .gexf; expected .pt, .json or .safetensors"),
-        ("graph.pt", "other.pt", "a pickle, which tracer does not write"),
-        ("absent.pt", "graph.json", "absent.pt"),
-        ("evil.pt", "graph.json", "posix.system"),
-        ("evil.pt", "graph.safetensors", "posix.system"),
-        ("text.json", "graph.safetensors", "text.json"),
-        ("text.json", "graph.json", "text.json"),
-    ],
-)
-def test_what_is_no_graph_is_refused_and_leaves_nothing(file, out, message, capsys, pt_file, tmp_path):
-    from tests.files.archives import write_checkpoint
-
-    command = f"touch {tmp_path}/executed".encode()
-    write_checkpoint(tmp_path / "evil.pt", b"cposix\nsystem\n(V" + command + b"\ntR.")
-    (tmp_path / "text.json").write_text("[1, 2")
-    before = {path.name for path in tmp_path.iterdir()}
-    assert message in refusal(capsys, "import", "graph", tmp_path / file, "-o", tmp_path / out)
-    assert {path.name for path in tmp_path.iterdir()} == before
-
-
-def test_groups_are_read_from_an_address_or_a_file(capsys, graph, tmp_path):
-    shown = graph.prune()
-    features = shown.layout.features[shown.node_mask[: shown.layout.n_features]].tolist()
-    (layer, pos, feature), (other_layer, other_pos, other) = features[:2]
-    ids = [f"{layer}_{feature}_{pos}", f"{other_layer}_{other}_{other_pos}", "0_3_8"]
-    supernodes = quote(json.dumps([["Texas", *ids[:2]], ["errors", ids[2]]]))
-    address = f"https://www.neuronpedia.org/demo/graph?slug=dallas&supernodes={supernodes}"
-    save_graph(graph, tmp_path / "graph.safetensors")
-    assert tracer("import", "graph", tmp_path / "graph.safetensors", "-o", tmp_path / "graph.json") == 0
-    files = ("-o", tmp_path / "groups.yaml", "--graph", tmp_path / "graph.json")
-    assert tracer("import", "groups", address, *files) == 0
-    found = yaml.safe_load((tmp_path / "groups.yaml").read_text())
-    texas = {"name": "Texas", "members": features[:2]}
-    assert found == {"groups": [texas, {"name": "errors", "members": []}]}
-    data = json.loads((tmp_path / "graph.json").read_text())
-    data["qParams"]["supernodes"] = [["Texas", *ids[:2]]]
-    (tmp_path / "saved.json").write_text(json.dumps(data))
-    assert tracer("import", "groups", tmp_path / "saved.json", "-o", tmp_path / "groups.yaml") == 0
-    assert yaml.safe_load((tmp_path / "groups.yaml").read_text()) == {"groups": [texas]}
-    assert "1 groups, 2 members" in capsys.readouterr().out
-    assert "supernodes" in refusal(capsys, "import", "groups", "https://example.org/?supernodes=[1]", *files)
-    assert "ending .txt" in refusal(capsys, "import", "groups", address, "-o", tmp_path / "groups.txt")
 
 
 def read_set(path):
@@ -257,6 +139,7 @@ def test_a_run_is_exported_for_neuronpedia_and_read_back(capsys, tiny_run, tmp_p
         ),
         (("{run}", "--format", "neuronpedia", "--form", "files", "-o", "{tmp}/out"), "--form with"),
         (("{run}", "--format", "circuit-tracer", "--settings", "x", "-o", "{tmp}/out"), "--settings with"),
+        (("{run}", "--format", "circuit-tracer", "--scan", "", "-o", "{tmp}/out"), "an empty --scan"),
         (("{run}", "--format", "circuit-tracer", "--prompt-id", "none", "-o", "{tmp}/out"), "no graph of it"),
         (("{run}", "--format", "circuit-tracer", "-o", "{tmp}"), "a folder with files in it"),
         (("{tmp}", "--format", "circuit-tracer", "-o", "{tmp}/out"), "results.duckdb: found no such file"),

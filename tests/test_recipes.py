@@ -119,6 +119,12 @@ def test_a_run_records_what_its_names_meant(driven: Driven, path: Path) -> None:
     if not config.corpus.source.startswith("tasks:"):
         asked["dataset"] = config.corpus.source
     record = json.loads((driven.folder / path.stem / "run.json").read_text())
+    folder = driven.repositories / config.model.transcoders
+    settings = yaml.safe_load((folder / "config.yaml").read_text()) if (folder / "config.yaml").is_file() else {}
+    for entry in settings.get("transcoders", []):
+        if entry.startswith("hf://"):
+            repository = "/".join(entry.removeprefix("hf://").split("/")[:2])
+            asked[f"listed:{repository}"] = repository
     found = {name: (origin["reference"], origin["commit"]) for name, origin in record["origins"].items()}
     commits = {name: driven.commits["/".join(reference.split("/")[:2])] for name, reference in asked.items()}
     assert found == {name: (reference, commits[name]) for name, reference in asked.items()}

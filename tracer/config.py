@@ -37,6 +37,12 @@ class ModelConfig(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: CUDA if present", json_schema_extra=NOT_IN_RESULTS
     )
+    neuronpedia: str | None = Field(
+        None,
+        pattern="^[^/]+/[^/]+$",
+        description="MODEL_ID/SOURCE_SET of these transcoders on Neuronpedia, to which features are linked then",
+        json_schema_extra=NOT_IN_RESULTS,
+    )
     lazy_encoder: bool = Field(
         False, description="leave encoders on disk, read anew for every prompt", json_schema_extra=NOT_IN_RESULTS
     )

@@ -222,3 +222,10 @@ def test_components_sum_up_their_layer(tiny_results: Path, graph_nodes: list[dic
         assert row["n_nodes"] == len(nodes)
         assert row["influence_mean"] == pytest.approx(sum(node["influence"] for node in nodes) / 60)
         assert row["error_influence_mean"] == pytest.approx(sum(errors) / 60)
+
+
+def test_features_are_linked_where_their_source_is_known(tiny_results: Path) -> None:
+    rows = query(tiny_results, "SELECT layer, feature, url FROM features").rows()
+    assert rows
+    for layer, feature, url in rows:
+        assert url == f"https://www.neuronpedia.org/tiny/{layer}-mlp-set/{feature}"

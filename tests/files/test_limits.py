@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tracer.errors import DataError
-from tracer.files.limits import checked_size, read_json_file
+from tracer.files.limits import checked_size, read_json_file, shown
 
 
 def test_json_is_read_up_to_the_limit_and_not_beyond(tmp_path):
@@ -30,3 +30,15 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
         checked_size(tmp_path / "a")
     with pytest.raises(DataError, match="a folder"):
         checked_size(tmp_path)
+
+
+def test_what_is_shown_of_a_value_is_short_whatever_its_size():
+    pair = ()
+    for _ in range(200):
+        pair = (pair, pair)
+    deep = []
+    for _ in range(2_000):
+        deep = [deep]
+    for value in (pair, deep, "x" * 10**6, list(range(10**6)), {str(key): pair for key in range(100)}):
+        assert 0 < len(shown(value)) <= 100
+    assert shown([1, "a"]) == "[1, 'a']"

@@ -72,6 +72,9 @@ class Handler(BaseHTTPRequestHandler):
             raise AnswerError(401, "RepoNotFound" if is_file else None, "Invalid username or password.")
         if repository is None:
             raise AnswerError(404, "RepoNotFound", "Repository not found")
+        if access == "narrow":
+            message = "Please enable access to public gated repositories in your fine-grained token settings"
+            raise AnswerError(403, None, f"{message} to view this repository.")
         return repository, access
 
     def _api(self, repository: Repository, access: Access, what: str | None, rest: str, query: str, body: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Literal
 
 Kind = Literal["model", "dataset"]
 FaultKind = Literal["cut", "short", "hold", "error"]
-Access = Literal["open", "anonymous", "forbidden"]
+Access = Literal["open", "anonymous", "forbidden", "narrow"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,15 @@ _FORGOTTEN = ("HF_", "HUGGING", "TRANSFORMERS_", "XDG_CACHE_HOME")
 
 
 class Hub:
-    """Repositories behind a local address; `tokens` maps a token to the gated and private repositories it may read."""
+    """Repositories behind a local address; `tokens` maps a token to the gated and private repositories it may read.
+
+    Those in `narrow_tokens` are fine-grained ones whose settings leave gated repositories out.
+    """
 
     def __init__(self) -> None:
         self.url = ""
         self.tokens: dict[str, set[str]] = {}
+        self.narrow_tokens: set[str] = set()
         self.requests: list[Request] = []
         self.holding, self.stopped = threading.Event(), threading.Event()
         self._repositories: dict[tuple[Kind, str], Repository] = {}
@@ -81,6 +85,8 @@ class Hub:
         allowed = token is not None and name in self.tokens[token]
         if not allowed and found.private:
             return None, "open"
+        if found.gated and token in self.narrow_tokens:
+            return found, "narrow"
         return found, "open" if allowed else "anonymous" if token is None else "forbidden"
 
     def fault(self, path: str) -> Fault | None:

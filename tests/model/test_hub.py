@@ -83,6 +83,49 @@ def test_all_repositories_are_asked_for_before_anything_is_downloaded(hub, files
     assert downloaded(hub) == []
 
 
+def test_a_fine_grained_token_without_gated_repositories_is_told_what_it_lacks(hub, files, tmp_path):
+    hub.add("org/gated", files, gated=True)
+    hub.tokens[OTHER_TOKEN] = {"org/gated"}
+    hub.narrow_tokens = {OTHER_TOKEN}
+    with hub_client(hub.environment(tmp_path / "cache", OTHER_TOKEN)) as client:
+        asked = refusal(client, "org/gated")
+        with pytest.raises(RefusedError) as fetched:
+            client("resolve", "org/gated")
+    for message in (asked, str(fetched.value)):
+        assert "org/gated: found a repository that the hub does not let the token read; " in message
+        assert f"Accept its terms, if it has any, at {hub.url}/org/gated, and set HF_TOKEN to a token that" in message
+        assert "Try again later" not in message
+
+
+def test_a_revision_is_asked_for_once_whatever_is_wanted_of_it(hub, files, tmp_path):
+    hub.add("org/repo", files)
+    wanted = ["org/repo/sub", "org/repo/config.json", "hf://org/repo/sub/config.yaml", "org/repo"]
+    with hub_client(hub.environment(tmp_path / "cache")) as client:
+        client("check_access", *wanted)
+        client("check_access", *wanted)
+        api = "/api/models/org/repo"
+        assert [request.path for request in hub.requests] == [api, f"{api}/auth-check", f"{api}/paths-info/main"]
+        both = refusal(client, *wanted, "org/repo/none", "org/repo/nothing")
+        assert "found org/repo/none: no none in the repository; org/repo/nothing: no nothing in the repo" in both
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["layer_{layer}/width_{width}/average_l0_9/params.npz", "layer_{layer}_width_{width}_l0_9/params.safetensors"],
+)
+def test_a_set_with_several_of_a_layer_is_refused_by_its_names_alone(hub, tmp_path, name):
+    for layer, width in ((0, "16k"), (1, "16k"), (1, "64k")):
+        file = tmp_path / "files" / "sub" / name.format(layer=layer, width=width)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"0")
+    hub.add("org/scope", tmp_path / "files")
+    with hub_client(hub.environment(tmp_path / "cache")) as client:
+        with pytest.raises(RefusedError, match="org/scope/sub: found 2 transcoders of layer 1: layer_1.width_16k"):
+            client("check_repositories", str(tmp_path), "org/scope/sub")
+        client("check_repositories", str(tmp_path), f"org/scope/sub/{name.format(layer=1, width='64k')}")
+    assert downloaded(hub) == []
+
+
 def test_repositories_that_a_set_lists_are_asked_for_before_weights_and_count_in_its_hash(hub, files, tmp_path):
     settings = {
         "model_kind": "transcoder_set", "feature_input_hook": "mlp.hook_in", "feature_output_hook": "mlp.hook_out",
@@ -111,8 +154,17 @@ def test_a_repository_of_pt_files_alone_is_fetched_with_them(hub, tmp_path):
         (tmp_path / "files" / name).write_bytes(b"0")
     hub.add("org/old", tmp_path / "files")
     with hub_client(hub.environment(tmp_path / "cache")) as client:
+        client("check_repositories", str(tmp_path), "org/old")
         folder = Path(client("resolve", "org/old"))
         assert sorted(path.name for path in folder.iterdir()) == ["README.md", "layer_0.pt"]
+        (tmp_path / "files" / "README.md").unlink()
+        hub.add("org/older", tmp_path / "files")
+        client("check_repositories", str(tmp_path), "org/older")
+        folder = Path(client("resolve", "org/older"))
+        assert [path.name for path in folder.iterdir()] == ["layer_0.pt"]
+        assert client.log() == ""
+    with hub_client(hub.environment(tmp_path / "cache") | {"HF_HUB_OFFLINE": "1"}) as client:
+        assert client("resolve", "org/older") == str(folder)
 
 
 def test_what_lies_under_the_path_is_fetched_and_found_again_without_the_hub(hub, files, tmp_path):

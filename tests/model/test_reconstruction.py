@@ -49,6 +49,19 @@ def named_layers(complaint: str | None) -> list[int]:
     return [int(part.split()[0]) for part in listed.split(", ")]
 
 
+def with_skips(model: ReplacementModel, factor: float) -> ReplacementModel:
+    """Skip connections that alone explain nearly all of the probe text, and features for the rest, times a factor."""
+    forward, layers = model.forward(probe_ids(model)), []
+    for layer, transcoder in enumerate(model.transcoders.layers):
+        reads, outputs = forward.reads[layer, 1:], forward.mlp_outputs[layer, 1:]
+        left = outputs - transcoder.b_dec
+        W_skip = 0.9 * torch.linalg.lstsq(reads, left, driver="gelsd").solution.T
+        active = transcoder.encode(reads)
+        W_dec = torch.linalg.lstsq(active, left - reads @ W_skip.T, driver="gelsd").solution
+        layers.append(replace(transcoder, W_skip=W_skip, W_dec=factor * W_dec[:, None]))
+    return with_layers(model, layers)
+
+
 @pytest.mark.parametrize("kind", ["per_layer", "cross_layer"])
 def test_the_shipped_sets_give_no_warning(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     model = ReplacementModel.from_pretrained(LANGUAGE_MODEL, f"{DEMO_FILES}/{kind}", device="cpu")
@@ -191,3 +204,8 @@ def test_a_vocabulary_that_can_say_the_text_says_it() -> None:
     token_ids = probe_ids(ReplacementModel(model.bridge, tokenizer, model.transcoders, model.facts))
     letters = tokenizer.convert_ids_to_tokens(token_ids.tolist())
     assert letters == ["<bos>", *PROBE_TEXT[: model.facts.n_ctx - 1]]
+
+
+def test_features_that_only_harm_do_not_hide_behind_a_skip_connection(demo_model: ReplacementModel) -> None:
+    assert poor_reconstruction(with_skips(demo_model, factor=1.0)) is None
+    assert named_layers(poor_reconstruction(with_skips(demo_model, factor=-1.0))) == list(range(demo_model.n_layers))

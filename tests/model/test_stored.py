@@ -211,3 +211,17 @@ def test_numbers_that_are_no_floating_point_are_refused(tmp_path: Path) -> None:
     save_file({"W": torch.zeros(2, 2, dtype=torch.int64)}, tmp_path / "tensors.safetensors")
     with pytest.raises(ModelError, match=r"W: found dtype I64; expected F64 or F32 or F16 or BF16"):
         safetensors_tensors(tmp_path / "tensors.safetensors")
+
+
+def test_axes_and_written_layers_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    save_file(
+        {"flat": torch.zeros(3), "number": torch.zeros(()), "cube": torch.zeros(2, 3, 4)}, tmp_path / "a.safetensors"
+    )
+    tensors = safetensors_tensors(tmp_path / "a.safetensors")
+    for wrong in (
+        tensors["flat"].transposed, tensors["number"].with_written, lambda: tensors["number"].at(0),
+        lambda: tensors["flat"].from_written(0), lambda: tensors["cube"].from_written(1, 3),
+        lambda: tensors["cube"].from_written(4),
+    ):  # fmt: skip
+        with pytest.raises(ModelError, match=r"a\.safetensors"):
+            wrong()

@@ -128,6 +128,8 @@ def test_activations_are_sorted_and_leave_out_ignored_positions() -> None:
         ({"activation": "topk", "k": 0}, "k 0"),
         ({"activation": "gelu"}, "activation 'gelu'"),
         ({"feature_output_hook": "hook_resid_post"}, "hook_resid_post"),
+        ({"activation": "relu"}, "thresholds in the files"),
+        ({"activation": "topk", "k": True}, "k True"),
         ({"transcoders": "layer_0.safetensors"}, "a list of files"),
         ({"transcoders": ["../other/layer_0.safetensors"]}, "inside the folder"),
         ({"transcoders": ["/etc/layer_0.safetensors"]}, "inside the folder"),
@@ -144,7 +146,7 @@ def test_settings_that_mean_nothing_are_refused(tmp_path: Path, settings: dict[s
 
 def test_more_features_than_there_are_cannot_be_kept(tmp_path: Path) -> None:
     checkpoint, model = loaded("llama")
-    write_transcoders(checkpoint, tmp_path, cross_layer=False)
+    write_transcoders(checkpoint, tmp_path, cross_layer=False, nonlinearity="topk")
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(written | {"activation": "topk", "k": 49}))
     with pytest.raises(ModelError, match="k 49; expected at most 48"):

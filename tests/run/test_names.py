@@ -23,6 +23,7 @@ DEMO = "package:tracer.model.demo/files"
         ("google/gemma-2-2b", "gemma-2-2b", False),
         ("google/Gemma-2-2B", "elsewhere/gemma-2-2b/", False),
         ("google/gemma-2-2b", "google/gemma-2-2b-it", True),
+        ("openai-community/gpt2", "gpt2-small", False),
         (None, "gpt2", False),
         ("gpt2", None, False),
         (None, None, False),

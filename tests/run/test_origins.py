@@ -1,11 +1,13 @@
 """Runs whose model, transcoders and prompts lie on a hub: what is recorded, what workers take, what is refused."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.hub.client import hub_client
 from tests.hub.server import Hub, hub_server
@@ -31,19 +33,26 @@ def hub(tmp_path):
     """A hub with the demo model, gated; its transcoders in a folder; and a dataset."""
     prompts = tmp_path / "prompts"
     prompts.mkdir()
+    listing = tmp_path / "listing"
+    listing.mkdir()
+    settings = yaml.safe_load((FILES / "per_layer" / "config.yaml").read_text())
+    n_layers = len(list((FILES / "per_layer").glob("layer_*.safetensors")))
+    settings["transcoders"] = [f"hf://org/sets/per_layer/layer_{layer}.safetensors" for layer in range(n_layers)]
+    (listing / "config.yaml").write_text(yaml.safe_dump(settings))
     texts = [f"the capital of the state containing {city} is" for city in ("Dallas", "Oakland")]
     (prompts / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     with hub_server() as served:
         served.tokens = {TOKEN: {"org/model", "org/prompts"}}
         served.add("org/model", FILES / "language_model", gated=True)
         served.add("org/sets", FILES)
+        served.add("org/listing", listing)
         served.add("org/prompts", prompts, kind="dataset", private=True)
         yield served
 
 
-def trace(hub: Hub, tmp_path: Path, token: str | None) -> subprocess.CompletedProcess[str]:
+def trace(hub: Hub, tmp_path: Path, token: str | None, **model: str) -> subprocess.CompletedProcess[str]:
     """`tracer trace` into `tmp_path/run`."""
-    (tmp_path / "run.yaml").write_text(json.dumps(SETTINGS))
+    (tmp_path / "run.yaml").write_text(json.dumps(SETTINGS | {"model": SETTINGS["model"] | model}))
     command = [sys.executable, "-m", "tracer", "trace", str(tmp_path / "run.yaml"), "--inline"]
     return subprocess.run(
         [*command, "--out", str(tmp_path / "run")],
@@ -84,6 +93,30 @@ def test_a_run_records_its_commits_and_its_workers_take_them_when_a_branch_has_m
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
     assert kept == []
     assert TOKEN not in done.stdout + done.stderr
+
+
+def test_what_a_set_lists_is_recorded_and_a_resumed_run_reads_it_at_the_same_commit(hub, tmp_path):
+    done = trace(hub, tmp_path, TOKEN, transcoders="org/listing")
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = load_record(RunFolder(tmp_path / "run"))
+    commit = hub.repository("model", "org/sets", None)[0].revisions["main"]
+    set_hash = record.origins["transcoders"].content_hash
+    listed = Origin(reference="org/sets", commit=commit, content_hash=set_hash)
+    assert set(record.origins) == {"checkpoint", "transcoders", "listed:org/sets", "dataset"}
+    assert record.origins["listed:org/sets"] == listed
+
+    assert hub.add("org/sets", FILES / "language_model") != commit
+    receipts = RunFolder(tmp_path / "run").receipts
+    done_before = sorted(receipts.iterdir())
+    assert done_before
+    for path in done_before:
+        path.unlink()
+    for folder in (tmp_path / "cache").rglob("models--org--sets"):
+        shutil.rmtree(folder)
+    done = trace(hub, tmp_path, TOKEN, transcoders="org/listing")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in (tmp_path / "cache").rglob("models--org--sets/snapshots/*")] == [commit]
+    assert sorted(receipts.iterdir()) == done_before
 
 
 def test_a_run_that_may_not_read_everything_is_refused_before_any_download(hub, tmp_path):

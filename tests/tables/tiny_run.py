@@ -79,6 +79,7 @@ def tiny_run_row(root: Path, n_prompts: int) -> dict[str, Any]:
         "model": "tiny",
         "model_hash": "aa",
         "transcoders": "tiny-transcoders",
+        "neuronpedia": "tiny/mlp-set",
         "transcoders_hash": "bb",
         "corpus": "tasks:tiny",
         "n_layers": N_LAYERS,

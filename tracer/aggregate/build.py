@@ -16,6 +16,7 @@ from tracer.aggregate.metadata import metadata_names, stratum_column
 from tracer.aggregate.prompts import build_prompts
 from tracer.config import AggregateConfig
 from tracer.tables.database import Connection, build_database, create_table, insert_rows, view_parts
+from tracer.tables.neuronpedia_links import NeuronpediaSources
 from tracer.tables.parts import Part
 from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
 
@@ -59,7 +60,7 @@ def aggregate(
         for name in ("token_counts", "feature_tokens", "feature_activation_hist"):
             merge_counts(connection, TABLES[name])
         merge_examples(connection, n_examples=config.n_examples)
-        build_features(connection, feature_logits)
+        build_features(connection, feature_logits, NeuronpediaSources.named(run_row.get("neuronpedia")))
         build_cooccurrence(connection, min_support=config.min_support, stratum=stratum)
         build_edge_stats(connection, min_support=config.min_support)
         build_components(connection, n_layers=run_row["n_layers"])

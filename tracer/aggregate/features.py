@@ -7,6 +7,7 @@ import pyarrow as pa
 from tracer.aggregate.sql import read_sql
 from tracer.tables.database import Connection, create_table, insert_rows
 from tracer.tables.declare import Table
+from tracer.tables.neuronpedia_links import NeuronpediaSources, source_url
 from tracer.tables.schema import TABLES
 
 FIRED = """
@@ -16,12 +17,17 @@ ORDER BY layer, feature
 """
 
 
-def build_features(connection: Connection, feature_logits: Callable[[list[tuple[int, int]]], pa.Table]) -> None:
+def build_features(
+    connection: Connection,
+    feature_logits: Callable[[list[tuple[int, int]]], pa.Table],
+    sources: NeuronpediaSources | None = None,
+) -> None:
     """Make `features` of every feature that fired anywhere, kept by pruning or not.
 
     Args:
         connection: the results file being built, with the tables of the graphs in it.
         feature_logits: gives the rows of `feature_logits` for sorted (layer, feature) pairs.
+        sources: where the features are on Neuronpedia.
     """
     create_table(connection, TABLES["features"])
     logits: Table = TABLES["feature_logits"]
@@ -30,3 +36,8 @@ def build_features(connection: Connection, feature_logits: Callable[[list[tuple[
     if fired:
         insert_rows(connection, logits, feature_logits(fired))
     connection.execute(read_sql("features"))
+    if sources is not None:
+        for layer in sorted({layer for layer, _ in fired}):
+            connection.execute(
+                "UPDATE features SET url = ? || '/' || feature WHERE layer = ?", [source_url(sources, layer), layer]
+            )

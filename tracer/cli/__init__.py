@@ -14,7 +14,7 @@ from tracer.cli.export import export
 from tracer.cli.imports import import_app
 from tracer.cli.runs import gc, status, verify
 from tracer.cli.stages import aggregate, config, estimate, label, run, trace
-from tracer.cli.tables import show, sql, tables, version
+from tracer.cli.tables import groups, show, sql, tables, version
 from tracer.errors import TracerError
 
 STOPPED = 130
@@ -29,7 +29,8 @@ app = typer.Typer(
     help="Find the circuits of a transformer over a whole corpus: attribution graphs, tables, labels.",
 )
 for command in (
-    run, trace, aggregate, label, status, verify, gc, show, tables, sql, attribute, export, estimate, config, version,
+    run, trace, aggregate, label, status, verify, gc, show, tables, sql, groups, attribute, export, estimate, config,
+    version,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(import_app, name="import")

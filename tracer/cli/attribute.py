@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tracer.cli import options
 from tracer.cli.outputs import Outputs
-from tracer.cli.printing import make_console, print_table
+from tracer.cli.printing import make_console, print_no_features, print_table, print_written
 from tracer.cli.sources import Sources, find_sources
 from tracer.errors import ConfigError, DataError
 
@@ -39,6 +39,7 @@ def attribute(
     Example: tracer attribute "The opposite of hot is" -t llama -o graph.json
     """
     from tracer.model.device import resolve_device
+    from tracer.views.exports.scans import scan_of
 
     text = _one_prompt(prompt, prompt_option)
     _refuse_foreign(backend, server or port is not None, features_dir)
@@ -58,8 +59,11 @@ def attribute(
             verbose=verbose,
         )  # fmt: skip
     _print_graph(graph, outputs, n_nodes)
-    for path in outputs.write(graph, sources.transcoders):
-        make_console().print(Text(f"written {path}"), soft_wrap=True)
+    scan = scan_of(sources.transcoders)
+    for path in outputs.write(graph, scan.name):
+        print_written(path)
+    if outputs.has_viewers and not scan.is_found:
+        print_no_features(scan.name)
 
 
 def _one_prompt(argument: str | None, option: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from tracer.cli.printing import database_of, make_console
+from tracer.cli.printing import database_of, make_console, print_no_features
 from tracer.cli.stages import RunPath
 from tracer.errors import ConfigError
 
@@ -43,6 +43,10 @@ def export(
             help="where viewers look for the features, such as org/repo; else the run's set", rich_help_panel=VIEWER
         ),
     ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of `tracer import groups`, shown in the graphs", rich_help_panel=VIEWER),
+    ] = None,
     settings: Annotated[
         Path | None,
         typer.Option(help="YAML file: release, model_id, source_set, creator_id, ...", rich_help_panel=NEURONPEDIA),
@@ -57,11 +61,16 @@ def export(
 
     folder, database = check_out(out), database_of(run)
     if format == "neuronpedia":
-        _refuse({"--form": form, "--graphs": graphs, "--prompt-id": prompt_id, "--scan": scan}, format)
+        _refuse(
+            {"--form": form, "--graphs": graphs, "--prompt-id": prompt_id, "--scan": scan, "--groups": groups}, format
+        )
         summary = _export_neuronpedia(database, folder, settings)
     else:
         _refuse({"--settings": settings}, format)
-        summary = _export_circuit_tracer(database, folder, form or "pack", graphs, prompt_id or [], scan)
+        if scan == "":
+            raise ConfigError("export", found="an empty --scan", expected="such as org/repo", to_do="Name it.")
+        chosen = _choose_graphs(database, graphs, prompt_id or [], groups)
+        summary = _export_circuit_tracer(database, folder, form or "pack", chosen, scan, groups)
     _print_summary(summary)
     make_console().print(Text(f"written {out}"), soft_wrap=True)
 
@@ -76,16 +85,35 @@ def _refuse(options: dict[str, Any], format: str) -> None:
         )  # fmt: skip
 
 
-def _export_circuit_tracer(
-    database: Path, out: Path, form: Form, n_graphs: int, prompt_ids: list[str], scan: str | None
-) -> "ExportSummary":
-    from tracer.views.exports.run_graphs import choose_graphs, export_for_viewer
+def _choose_graphs(database: Path, n_graphs: int, prompt_ids: list[str], groups: Path | None) -> list[str]:
+    from tracer.views.exports.run_graphs import choose_graphs
 
-    graph_ids = choose_graphs(database, prompt_ids=prompt_ids, n_best=n_graphs)
+    chosen = choose_graphs(database, prompt_ids=prompt_ids, n_best=n_graphs)
+    if groups is not None and not chosen:
+        raise ConfigError(
+            "export", found="--groups without a graph", expected="graphs that show them",
+            to_do="Give --graphs or --prompt-id.",
+        )  # fmt: skip
+    return chosen
+
+
+def _export_circuit_tracer(
+    database: Path, out: Path, form: Form, graph_ids: list[str], scan: str | None, groups: Path | None
+) -> "ExportSummary":
+    from tracer.graph.formats.groups import load_groups
+    from tracer.views.exports.run_graphs import export_for_viewer
+
+    named = None if groups is None else load_groups(groups)
     with _bar() as progress:
-        written = export_for_viewer(database, out, graph_ids=graph_ids, form=form, scan=scan, progress=progress)
-    for slug in written.slugs:
-        make_console().print(Text(f"graph {slug}"), soft_wrap=True)
+        written = export_for_viewer(
+            database, out, graph_ids=graph_ids, form=form, scan=scan, groups=named, progress=progress
+        )
+    for graph in written.graphs:
+        make_console().print(Text(f"graph {graph.slug}"), soft_wrap=True)
+        if graph.query:
+            make_console().print(Text(f"  with its groups: index.html?{graph.query}"), soft_wrap=True)
+    if not written.scan.is_found:
+        print_no_features(written.scan.name)
     return written.features
 
 

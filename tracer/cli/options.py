@@ -5,9 +5,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from tracer.errors import ConfigError
+
 PRUNED, OUTPUT = "Pruning", "Output"
 ATTRIBUTION, LOADING = "Attribution", "Loading"
 
+File = Annotated[Path, typer.Argument(metavar="FILE", help="the file to read", show_default=False)]
 PromptArgument = Annotated[
     str | None, typer.Argument(metavar="PROMPT", help="the text whose next token is explained", show_default=False)
 ]
@@ -87,17 +90,39 @@ GraphFile = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]  # fmt: skip
+
+
+def folder_named(text: str) -> Path:
+    """The folder that an option names; an empty name would be the current one, as after a variable that is not set.
+
+    Args:
+        text: what was given.
+
+    Raises:
+        ConfigError: it is empty.
+    """
+    if not text.strip():
+        raise ConfigError("the folder to write to", found="an empty name", expected="a path", to_do="Name a folder.")
+    return Path(text)
+
+
 Slug = Annotated[
     str | None, typer.Option(help="name of the graph in --graph-file-dir", rich_help_panel=OUTPUT, show_default=False)
 ]
 GraphFileDir = Annotated[
     Path | None,
-    typer.Option(help="folder of a viewer: SLUG.json and graph-metadata.json", rich_help_panel=OUTPUT),
-]
+    typer.Option(
+        help="folder of a viewer: SLUG.json and graph-metadata.json", parser=folder_named, metavar="PATH",
+        rich_help_panel=OUTPUT,
+    ),
+]  # fmt: skip
 OutFolder = Annotated[
     Path | None,
-    typer.Option("--out", help="folder for the pruned graph: nodes.parquet, edges.parquet", rich_help_panel=OUTPUT),
-]
+    typer.Option(
+        "--out", help="folder for the pruned graph: nodes.parquet, edges.parquet", parser=folder_named, metavar="PATH",
+        rich_help_panel=OUTPUT,
+    ),
+]  # fmt: skip
 Show = Annotated[bool, typer.Option("--show", help="print the strongest nodes", rich_help_panel=OUTPUT)]
 NodesShown = Annotated[int, typer.Option("--n-nodes", min=1, help="how many of them", rich_help_panel=OUTPUT)]
 Answer = Annotated[

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracer.errors import ConfigError
+from tracer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tracer.graph import Graph
@@ -37,16 +37,16 @@ class Outputs:
         from tracer.run.folder import check_out
 
         if (self.slug is None) != (self.graph_folder is None):
-            given, missing = ("--slug", "--graph-file-dir") if self.slug else ("--graph-file-dir", "--slug")
+            given, missing = ("--slug", "--graph-file-dir") if self.slug is not None else ("--graph-file-dir", "--slug")
             raise ConfigError("attribute", found=f"{given} alone", expected="both or none", to_do=f"Give {missing}.")
-        if not (self.file or self.slug or self.table_folder or self.is_shown):
+        if self.file is self.slug is self.table_folder is None and not self.is_shown:
             raise ConfigError(
                 "attribute", found="no output", expected="one or several",
                 to_do="Give -o FILE, --slug NAME with --graph-file-dir FOLDER, --out FOLDER, or --show.",
             )  # fmt: skip
         if self.file:
             check_graph_file(self.file)
-        if self.slug:
+        if self.slug is not None:
             from tracer.graph.formats.ids import checked_slug
 
             checked_slug(self.slug)
@@ -59,6 +59,11 @@ class Outputs:
         """Whether edges that pruning drops are written too."""
         return self.file is not None and self.file.suffix == OWN
 
+    @property
+    def has_viewers(self) -> bool:
+        """Whether something is written for viewers."""
+        return self.slug is not None or (self.file is not None and self.file.suffix == VIEWERS)
+
     def write(self, graph: "Graph", scan: str) -> Iterator[Path]:
         """Write the graph, unpruned, to every place asked for; gives what was written.
 
@@ -70,7 +75,10 @@ class Outputs:
         # What holds only the edges between some nodes still has to lose the weak ones among them.
         for_viewers = graph if bool(graph.node_mask.all()) else graph.prune(**thresholds)
         if self.file:
-            write_graph_file(for_viewers, self.file, scan=scan, **thresholds)
+            write_graph_file(
+                for_viewers, self.file, scan=scan,
+                node_threshold=self.node_threshold, edge_threshold=self.edge_threshold,
+            )  # fmt: skip
             yield self.file
         if self.slug and self.graph_folder:
             from tracer.graph.formats.graph_json import write_json
@@ -88,8 +96,8 @@ def check_graph_file(path: Path, *, option: str = "-o") -> None:
         option: where it was given.
 
     Raises:
-        ConfigError: no known ending.
-        RunError: a folder, or a place that cannot be written.
+        ConfigError: no known ending, a name that no graph of a viewer can have, a folder, or a place that cannot be
+            written.
     """
     if path.suffix not in (VIEWERS, OWN):
         what = "a pickle, which tracer does not write" if path.suffix == ".pt" else f"ending {path.suffix or 'none'}"
@@ -98,6 +106,21 @@ def check_graph_file(path: Path, *, option: str = "-o") -> None:
             to_do="Give the file one of these endings.",
         )  # fmt: skip
     check_file(path, option=option)
+    if path.suffix == VIEWERS:
+        _check_slug(path, option)
+
+
+def _check_slug(path: Path, option: str) -> None:
+    """The file's name is the graph's, which stands in addresses."""
+    from tracer.graph.formats.ids import checked_slug
+
+    try:
+        checked_slug(path.stem)
+    except DataError as error:
+        raise ConfigError(
+            f"{option} {path}", found=f"a graph named {error.found}", expected=error.expected,
+            to_do="Give the file another name.",
+        ) from error  # fmt: skip
 
 
 def check_file(path: Path, *, endings: Sequence[str] = (), option: str = "-o") -> None:
@@ -125,15 +148,24 @@ def check_file(path: Path, *, endings: Sequence[str] = (), option: str = "-o") -
         raise ConfigError(where, found=found, expected=expected, to_do="Choose another place.")
 
 
-def write_graph_file(graph: "Graph", path: Path, *, scan: str, node_threshold: float, edge_threshold: float) -> None:
+def write_graph_file(
+    graph: "Graph",
+    path: Path,
+    *,
+    scan: str | None,
+    node_threshold: float | None,
+    edge_threshold: float | None,
+    transcoder_list: Sequence[str] = (),
+) -> None:
     """Write a graph in the format that the file's ending names.
 
     Args:
         graph: the graph; one of all nodes is pruned for viewers, another is taken for pruned.
         path: the file; folders above it are made.
-        scan: what viewers call its transcoders.
-        node_threshold: share of influence that the nodes of a `.json` file hold.
-        edge_threshold: share of influence that its edges hold.
+        scan: what viewers call its transcoders; None where `transcoder_list` says it.
+        node_threshold: share of influence that the nodes of a `.json` file hold; None where it is not known.
+        edge_threshold: share of influence that its edges hold; None where it is not known.
+        transcoder_list: each layer's transcoders, where they are not one set.
     """
     if path.suffix == OWN:
         from tracer.graph.formats.own import save_graph
@@ -143,8 +175,9 @@ def write_graph_file(graph: "Graph", path: Path, *, scan: str, node_threshold: f
     from tracer.graph.formats.graph_json import to_graph_json
 
     record = to_graph_json(
-        graph, slug=path.stem, scan=scan, node_threshold=node_threshold, edge_threshold=edge_threshold
-    )
+        graph, slug=path.stem, scan=scan, node_threshold=node_threshold, edge_threshold=edge_threshold,
+        transcoder_list=transcoder_list,
+    )  # fmt: skip
     record.save(path)
 
 

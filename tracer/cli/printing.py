@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,6 +34,17 @@ def print_summary_of(database: Path) -> None:
     from tracer.views.summary import print_summary, summarise
 
     print_summary(summarise(database), make_console())
+
+
+def print_written(path: Path) -> None:
+    """Say that a file or folder was written."""
+    make_console().print(Text(f"written {path}"), soft_wrap=True)
+
+
+def print_no_features(scan: str) -> None:
+    """Say that viewers will show a graph without examples of its features."""
+    text = f"viewers will find no features: the transcoders are on no hub, and the files call them {scan}"
+    make_console().print(Text(text), soft_wrap=True)
 
 
 def database_of(run: Path) -> Path:

@@ -1,6 +1,7 @@
 """The doors to the tables of a run, and to what made them."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,6 +42,17 @@ def tables(name: Annotated[str | None, typer.Argument(help="one table; all if no
         make_console().print(
             Text.assemble((table.name, "bold"), f": one row per {table.grain} (key in bold)"), columns, ""
         )
+
+
+def groups(
+    run: RunPath,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of `tracer import groups`")],
+) -> None:
+    """In how many graphs of a run named groups are found: any of their features, and all of them."""
+    from tracer.aggregate.group_support import group_support
+    from tracer.graph.formats.groups import load_groups
+
+    print_table(group_support(database_of(run), load_groups(file).groups))
 
 
 def sql(

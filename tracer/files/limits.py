@@ -1,6 +1,7 @@
 """What a file of others may cost, and how one is refused."""
 
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ MAX_RATIO = 200
 SMALL_BYTES = 1024**2
 MAX_JSON_BYTES = 512 * 1024**2
 CHECK_THE_FILE = "The file is damaged or was not made by the usual programs; fetch or write it anew."
+
+
+N_SHOWN_CHARACTERS = 100
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+
+
+def shown(value: Any) -> str:
+    """A value in an error: its beginning, whatever its depth and size.
+
+    Written out, a few bytes of a pickle, in which lists share their entries, can be larger than any memory.
+    """
+    return _SHORT.repr(value)[:N_SHOWN_CHARACTERS]
 
 
 def refused(path: Path, *, found: str, expected: str, to_do: str = CHECK_THE_FILE) -> DataError:

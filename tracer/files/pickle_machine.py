@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracer.errors import DataError
-from tracer.files.limits import refused
+from tracer.files.limits import refused, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ def unpickled(data: bytes, path: Path, meanings: Meanings) -> Any:
     try:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name not in _OPERATIONS:
-                raise machine.refusal(f"a pickle with {opcode.name} {'' if argument is None else argument}".rstrip())
+                operand = "" if argument is None else f" {shown(argument)}"
+                raise machine.refusal(f"a pickle with {opcode.name}{operand}")
             _OPERATIONS[opcode.name](machine, argument)
         (value,) = machine.values
     except DataError:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tracer.errors import DataError
 from tracer.files.archived_tensor import ArchivedTensor, as_entries, is_possible, n_span
-from tracer.files.limits import MAX_BYTES, MAX_HEADER_BYTES, checked_size, refused
+from tracer.files.limits import MAX_BYTES, MAX_HEADER_BYTES, checked_size, refused, shown
 from tracer.files.pickle_machine import Global, Inert, Meanings, unpickled
 from tracer.files.zip_members import ZipMember, zip_members
 
@@ -161,7 +161,7 @@ class _Archive:
             raise self._refusal("a tensor that is not plain")
         n_held = storage.member.n_bytes // dtype.itemsize
         if not is_possible(shape, stride) or offset + n_span(shape, stride) > n_held:
-            found = f"a tensor of shape {shape} and stride {stride} from entry {offset}"
+            found = f"a tensor of shape {shown(shape)} and stride {shown(stride)} from entry {shown(offset)}"
             raise refused(self.path, found=found, expected=f"one within the {n_held:,} entries of its storage")
         stored = ArchivedTensor(
             member=storage.member, start=offset * dtype.itemsize, dtype=dtype, shape=shape, stride=stride

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tracer.errors import ConfigError
+from tracer.graph.formats.groups import Group
 from tracer.model.transcoders import TranscoderSet
 
 
@@ -45,6 +46,19 @@ class Edit:
                     to_do="Mend it.",
                 )
         return [pos % n_pos for pos in wanted]
+
+
+def edits_of(group: Group, *, value: float | None = None, scale: float | None = None) -> list[Edit]:
+    """Edits that set all members of a group alike, each at its own position.
+
+    Args:
+        group: features that somebody takes to play one part, such as one of `load_groups`.
+        value: their activation after the edit; either this or `scale`.
+        scale: a multiple of each member's own activation; 0 takes the group out.
+    """
+    return [
+        Edit(layer=layer, pos=pos, feature=feature, value=value, scale=scale) for layer, pos, feature in group.members
+    ]
 
 
 def check_edits(edits: Sequence[Edit], transcoders: TranscoderSet) -> None:

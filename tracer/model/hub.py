@@ -21,12 +21,24 @@ READ_SUFFIXES = frozenset({".pt"})
 DEFAULT_BRANCH = "main"
 N_FILES_AT_ONCE = 8
 _TIMEOUT_S = 30.0
+_PINNED: dict[HubReference, str] = {}
+
+
+def pin(reference: HubReference, commit: str) -> None:
+    """Let a revision mean this commit for the rest of the process, wherever its branch has moved meanwhile.
+
+    Args:
+        reference: the repository and its revision.
+        commit: what `commit_of` gives from now on.
+    """
+    _PINNED[_at_revision(reference)] = commit
 
 
 def commit_of(reference: HubReference) -> str:
     """The commit that a reference names: asked once per process, so that a branch cannot move under a run.
 
-    Without an answer from the hub it is the commit that the download cache holds for the revision, with a warning.
+    One that is pinned is not asked for. Without an answer from the hub it is the commit that the download cache holds
+    for the revision, with a warning.
 
     Args:
         reference: the repository and its revision.
@@ -34,17 +46,22 @@ def commit_of(reference: HubReference) -> str:
     Raises:
         ModelError: the repository or revision cannot be read, or cannot be reached and is not in the cache.
     """
+    asked = _at_revision(reference)
     try:
-        return _commit(reference.kind, reference.repository, reference.revision or DEFAULT_BRANCH)
+        return _PINNED.get(asked) or _commit(asked)
     except hub_errors() as error:
         raise _refusal([(reference, problem_of(error, reference))]) from error
 
 
+def _at_revision(reference: HubReference) -> HubReference:
+    return replace(reference, inner="", revision=reference.revision or DEFAULT_BRANCH)
+
+
 @cache
-def _commit(kind: str, repository: str, revision: str) -> str:
+def _commit(asked: HubReference) -> str:
     from huggingface_hub import HfApi
 
-    return HfApi().resolve_revision(repository, repo_type=kind, revision=revision).resolved
+    return HfApi().resolve_revision(asked.repository, repo_type=asked.kind, revision=asked.revision).resolved
 
 
 def at_commit(reference: HubReference) -> HubReference:
@@ -73,15 +90,57 @@ def fetch(reference: HubReference) -> Path:
         ModelError: it cannot be read or reached, lacks the path, or the download broke off.
     """
     pinned = at_commit(reference)
+    names = file_names(reference)
+    if reference.inner and names is not None and not names:
+        raise _refusal([(reference, _no_such_path(reference))])
+    without_pt = names is None or "" in names or any(name.endswith(".safetensors") for name in names)
+    with_pt = [suffix for suffix in UNREAD_SUFFIXES if suffix not in READ_SUFFIXES]
     try:
-        path = _download(pinned, unread=UNREAD_SUFFIXES)
-        if not path.is_file() and not any(path.rglob("*.safetensors")):
-            path = _download(pinned, unread=[suffix for suffix in UNREAD_SUFFIXES if suffix not in READ_SUFFIXES])
+        path = _download(pinned, unread=UNREAD_SUFFIXES if without_pt else with_pt)
+        if names is None and not path.is_file() and not any(path.rglob("*.safetensors")):
+            path = _download(pinned, unread=with_pt)
     except hub_errors() as error:
         raise _refusal([(reference, problem_of(error, reference))]) from error
     if not path.exists():
         raise _refusal([(reference, _no_such_path(reference))])
     return path
+
+
+def file_names(reference: HubReference) -> list[str] | None:
+    """Paths of the files under a reference, relative to it ("" is the reference itself); None where nobody knows.
+
+    They come from the download cache, else from the hub, which is asked once per process.
+
+    Args:
+        reference: a repository, a folder or a file.
+
+    Raises:
+        ModelError: as `commit_of`.
+    """
+    pinned = at_commit(reference)
+    try:
+        names = _all_names(replace(pinned, inner=""))
+    except hub_errors():
+        return None
+    if not pinned.inner:
+        return list(names)
+    return [
+        name.removeprefix(pinned.inner).removeprefix("/")
+        for name in names
+        if name == pinned.inner or name.startswith(f"{pinned.inner}/")
+    ]
+
+
+@cache
+def _all_names(pinned: HubReference) -> tuple[str, ...]:
+    from huggingface_hub import HfApi, get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    name, kind, commit = pinned.repository, pinned.kind, pinned.revision
+    try:
+        return tuple(file.path for file in get_cached_repo_tree(name, repo_type=kind, revision=commit))
+    except CachedRepoTreeNotFoundError:
+        return tuple(HfApi().list_repo_files(name, repo_type=kind, revision=commit))
 
 
 def _download(pinned: HubReference, *, unread: Sequence[str]) -> Path:
@@ -110,27 +169,53 @@ def check_hub_access(references: Sequence[HubReference]) -> None:
     Raises:
         ModelError: one of them is missing, private, gated, or lacks the revision or the path; or the token is refused.
     """
-    problems = [
-        (reference, problem)
-        for reference in dict.fromkeys(references)
-        if (problem := _access_problem(reference)) is not None
-    ]
+    by_revision: dict[HubReference, list[HubReference]] = {}
+    for reference in dict.fromkeys(references):
+        by_revision.setdefault(replace(reference, inner=""), []).append(reference)
+    problems = [problem for asked, wanted in by_revision.items() for problem in _access_problems(asked, wanted)]
     if problems:
         raise _refusal(problems)
 
 
-def _access_problem(reference: HubReference) -> HubProblem | None:
+def _access_problems(asked: HubReference, wanted: Sequence[HubReference]) -> list[tuple[HubReference, HubProblem]]:
+    """What is wrong with one revision of a repository, or with paths that are wanted of it."""
+    from huggingface_hub import get_token
+
+    paths = tuple(reference.inner for reference in wanted if reference.inner)
+    try:
+        found = _found_paths(asked, paths, get_token())
+    except hub_errors() as error:
+        if is_unreachable(error) and _is_cached(asked):
+            return []
+        return [(wanted[0] if len(wanted) == 1 else asked, problem_of(error, asked))]
+    return [
+        (reference, _no_such_path(reference))
+        for reference in wanted
+        if reference.inner and reference.inner not in found
+    ]
+
+
+@cache
+def _found_paths(asked: HubReference, paths: tuple[str, ...], token: str | None) -> frozenset[str]:
+    """Those of the paths that are there, once a token is known to open the repository."""
     from huggingface_hub import HfApi
 
-    api, name, kind, revision = HfApi(), reference.repository, reference.kind, reference.revision
-    try:
-        api.repo_info(name, repo_type=kind, revision=revision, timeout=_TIMEOUT_S)
-        api.auth_check(name, repo_type=kind)
-        if reference.inner and not api.get_paths_info(name, reference.inner, revision=revision, repo_type=kind):
-            return _no_such_path(reference)
-    except hub_errors() as error:
-        return None if is_unreachable(error) and _is_cached(reference) else problem_of(error, reference)
-    return None
+    _ask_access(asked, token)
+    if not paths:
+        return frozenset()
+    found = HfApi(token=token).get_paths_info(
+        asked.repository, list(paths), revision=asked.revision, repo_type=asked.kind
+    )
+    return frozenset(entry.path for entry in found)
+
+
+@cache
+def _ask_access(asked: HubReference, token: str | None) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    api.repo_info(asked.repository, repo_type=asked.kind, revision=asked.revision, timeout=_TIMEOUT_S)
+    api.auth_check(asked.repository, repo_type=asked.kind)
 
 
 def _is_cached(reference: HubReference) -> bool:

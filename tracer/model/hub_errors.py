@@ -60,8 +60,14 @@ def problem_of(error: Exception, reference: HubReference) -> HubProblem:
         found = "neither a local folder nor a repository: it does not exist, or is private and "
         found += "the token may not read it" if has_token else "there is no token"
         return HubProblem(found, "Check the name; for a private repository set HF_TOKEN to a token that may read it.")
+    if status == 403:
+        found = "a repository that the hub does not let " + ("the token" if has_token else "anybody without a token")
+        to_do = f"Accept its terms, if it has any, at {_page(reference)}, and set HF_TOKEN to a token that may read it"
+        return HubProblem(f"{found} read", f"{to_do}; a fine-grained one needs access to gated repositories.")
     if status is not None:
-        return HubProblem(f"status {status} in answer from {_endpoint()}", "Try again later.")
+        is_passing = status == 429 or status >= 500
+        to_do = "Try again later." if is_passing else f"See {_page(reference)}."
+        return HubProblem(f"status {status} in answer from {_endpoint()}", to_do)
     return _problem_here(error)
 
 

@@ -33,6 +33,7 @@ def explained(model: "ReplacementModel", token_ids: Int[Tensor, " pos"]) -> Floa
     """Share of the variance of each layer's MLP output over positions that its reconstruction explains.
 
     `1 - sum |y - reconstruction|^2 / sum |y - mean(y)|^2`: 1 where it is exact, 0 where it is no better than the mean.
+    With a skip connection the mean is that of `y`, or of what the skip connection leaves of it, whichever is closer.
 
     Args:
         model: the replacement model.
@@ -45,7 +46,10 @@ def explained(model: "ReplacementModel", token_ids: Int[Tensor, " pos"]) -> Floa
     for layer in range(model.n_layers):
         outputs = forward.mlp_outputs[layer, first:]
         errors = outputs - model.transcoders.reconstruction(active, forward.reads, layer)[first:]
-        shares.append(1 - errors.square().sum() / (outputs - outputs.mean(0)).square().sum())
+        # A skip connection alone may do better than the mean, and hide features that only harm.
+        left = outputs - model.transcoders.layers[layer].skip(forward.reads[layer])[first:]
+        plain = torch.stack([(values - values.mean(0)).square().sum() for values in (outputs, left)]).min()
+        shares.append(1 - errors.square().sum() / plain)
     return torch.stack(shares)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tracer.errors import ModelError
 from tracer.model.hub import UNREAD_SUFFIXES, at_commit, check_hub_access, fetch
 from tracer.model.hub_reference import HF_PREFIX, HubReference, parse_hub_reference
-from tracer.model.sae_lens_releases import RELEASE_PREFIX, release_folder
+from tracer.model.sae_lens_releases import RELEASE_PREFIX, release_folder, release_repository
 
 PACKAGE_PREFIX = "package:"
 
@@ -48,7 +48,7 @@ def pinned(reference: str, commit: str | None = None) -> str:
 
 
 def hub_reference(reference: str) -> HubReference | None:
-    """What a reference names on the hub; None for a local one, and for a release, which sae-lens knows.
+    """What a reference names on the hub; None for a local one, and for a release, which sae-lens fetches.
 
     Args:
         reference: as for `resolve`.
@@ -60,6 +60,18 @@ def hub_reference(reference: str) -> HubReference | None:
     return found if isinstance(found, HubReference) else None
 
 
+def repository_of(reference: str) -> HubReference | None:
+    """The repository on the hub that a reference's files come from, that of a release too; None for a local one.
+
+    Args:
+        reference: as for `resolve`.
+
+    Raises:
+        ModelError: as `hub_reference`, or sae-lens does not know the release.
+    """
+    return release_repository(reference) if reference.startswith(RELEASE_PREFIX) else hub_reference(reference)
+
+
 def check_access(references: Sequence[str | HubReference]) -> None:
     """Ask the hub for every repository that is named, before anything is downloaded.
 
@@ -69,7 +81,7 @@ def check_access(references: Sequence[str | HubReference]) -> None:
     Raises:
         ModelError: naming every repository that cannot be read, and why; or a path that is not there.
     """
-    found = [hub_reference(reference) if isinstance(reference, str) else reference for reference in references]
+    found = [repository_of(reference) if isinstance(reference, str) else reference for reference in references]
     check_hub_access([reference for reference in found if reference is not None])
 
 

@@ -41,7 +41,12 @@ class StoredTensor:
         return 4 * prod(self.shape)
 
     def transposed(self) -> "StoredTensor":
-        """The last two axes swapped."""
+        """The last two axes swapped.
+
+        Raises:
+            ModelError: there are not two.
+        """
+        _check_axes(self, 2)
         order = [*range(len(self.shape) - 2), len(self.shape) - 1, len(self.shape) - 2]
         return self._seen_as([self.shape[axis] for axis in order], [self.strides[axis] for axis in order], 0)
 
@@ -51,6 +56,7 @@ class StoredTensor:
         Raises:
             ModelError: there is no such entry.
         """
+        _check_axes(self, 1)
         if not 0 <= idx < self.shape[0]:
             raise ModelError(
                 f"{self.path}, {self.name}", found=f"{self.shape[0]} entries", expected=f"an entry {idx}",
@@ -64,13 +70,27 @@ class StoredTensor:
         Args:
             first: the first of them.
             n_written: how many; all that follow when not given.
+
+        Raises:
+            ModelError: there are not so many.
         """
+        _check_axes(self, 2)
         n_written = self.shape[1] - first if n_written is None else n_written
+        if not 0 <= n_written <= self.shape[1] - first:
+            raise ModelError(
+                f"{self.path}, {self.name}", found=f"{self.shape[1]} written layers",
+                expected=f"{n_written} from layer {first} on", to_do="Check the files.",
+            )  # fmt: skip
         shape = (self.shape[0], n_written, *self.shape[2:])
         return self._seen_as(shape, self.strides, first * self.strides[1])
 
     def with_written(self) -> "StoredTensor":
-        """A second axis of one entry, which a decoder of one written layer leaves out."""
+        """A second axis of one entry, which a decoder of one written layer leaves out.
+
+        Raises:
+            ModelError: it has no axis at all.
+        """
+        _check_axes(self, 1)
         return self._seen_as((self.shape[0], 1, *self.shape[1:]), (self.strides[0], 0, *self.strides[1:]), 0)
 
     def whole(self) -> Tensor:
@@ -112,6 +132,14 @@ class StoredTensor:
             plain = torch.frombuffer(mapped, dtype=self.dtype, offset=self.offset - start, count=n_entries)
             first = 0
         return plain.as_strided(self.shape, self.strides, first)
+
+
+def _check_axes(tensor: StoredTensor, n_axes: int) -> None:
+    if len(tensor.shape) < n_axes:
+        raise ModelError(
+            f"{tensor.path}, {tensor.name}", found=f"shape {tensor.shape}", expected=f"at least {n_axes} axes",
+            to_do="Check the files.",
+        )  # fmt: skip
 
 
 def safetensors_tensors(path: Path, *, ignored: Collection[str] = ()) -> dict[str, StoredTensor]:

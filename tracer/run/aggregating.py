@@ -119,6 +119,7 @@ def run_row(record: RunRecord, seconds: float) -> dict[str, object]:
         "model_hash": record.model["model_hash"],
         "transcoders": record.config.model.transcoders,
         "transcoders_hash": record.model["transcoders_hash"],
+        "neuronpedia": record.config.model.neuronpedia,
         "corpus": record.corpus.source,
         "n_layers": record.model["n_layers"],
         "n_prompts": record.corpus.n_prompts,

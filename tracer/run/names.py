@@ -28,7 +28,11 @@ def model_names(config: ModelConfig) -> dict[str, str | None]:
     }
 
 
+OTHER_NAMES = {"gpt2-small": "gpt2"}
+"""Names that TransformerLens gives a checkpoint beside its own."""
+
+
 def differing_names(names: dict[str, str | None]) -> bool:
     """Whether both names of `model_names` are known and their last parts differ in more than case."""
     known = [name.rstrip("/").rpartition("/")[2].casefold() for name in names.values() if name]
-    return len(set(known)) > 1
+    return len({OTHER_NAMES.get(name, name) for name in known}) > 1

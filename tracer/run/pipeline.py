@@ -17,7 +17,7 @@ from tracer.run.inline import InlineWorkers
 from tracer.run.ledger import Ledger, Watcher
 from tracer.run.logs import LogWatcher, log_event, logged
 from tracer.run.names import differing_names
-from tracer.run.plan import check_device, for_workers, plan
+from tracer.run.plan import at_recorded_commits, check_device, for_workers, plan
 from tracer.run.profiling import phases_line, sum_of_phases
 from tracer.run.progress import TraceProgress
 from tracer.run.protocol.driver import Driver
@@ -62,7 +62,8 @@ class RunSession:
         self._progress: TraceProgress | None = None
         runner = record.config.runner
         self._runner_config = runner.model_copy(update={"n_actors": 1}) if inline else runner
-        make_runner = partial(ShardRunner, folder.root, for_workers(record.config, record.origins), make_worker)
+        given, maker = for_workers(record.config, record.origins), at_recorded_commits(make_worker, record.origins)
+        make_runner = partial(ShardRunner, folder.root, given, maker)
         self.workers = _workers(make_runner, record.config, inline=inline, on_start=self._worker_started)
 
     def seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from tracer.aggregate.metadata import metadata_names, stratum_column
@@ -13,7 +14,8 @@ from tracer.model.hub import at_commit, commit_of
 from tracer.model.references import content_hash, pinned, resolve
 from tracer.run.folder import RunFolder, inside_ray_job
 from tracer.run.names import model_names
-from tracer.run.origins import Origin, dataset_of, origin_of
+from tracer.run.origins import Origin, dataset_of, origin_of, origins_of_listed, pin_listed
+from tracer.run.work import Worker, WorkerMaker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ def plan(config: RunConfig, folder: RunFolder) -> Plan:
     """
     from tracer.model.architectures import checkpoint_facts
     from tracer.model.checks import check_repositories, check_transcoders
+    from tracer.model.readers.circuit_tracer import listed_elsewhere
     from tracer.model.readers.registry import set_hash
     from tracer.model.tokenizer import load_tokenizer
 
@@ -57,10 +60,12 @@ def plan(config: RunConfig, folder: RunFolder) -> Plan:
     corpus = normalise(read_from, tokenizer, rule, n_ctx=facts.n_ctx, root=folder.root)
     corpus = replace(corpus, source=config.corpus.source)
     stratum_column(config.aggregate.stratify_by, metadata_names(corpus.metadata_columns))
+    transcoders = resolve(config.model.transcoders)
     origins = {
         "checkpoint": origin_of(config.model.checkpoint, content_hash(checkpoint)),
-        "transcoders": origin_of(config.model.transcoders, set_hash(resolve(config.model.transcoders))),
+        "transcoders": origin_of(config.model.transcoders, set_hash(transcoders)),
     }
+    origins |= origins_of_listed(listed_elsewhere(transcoders), origins["transcoders"].content_hash)
     model: dict[str, str | int] = {
         "n_layers": facts.n_layers,
         "model_hash": origins["checkpoint"].content_hash,
@@ -111,3 +116,18 @@ def _for_worker(reference: str, origin: Origin | None) -> str:
         return pinned(reference, origin.commit)
     path = Path(reference).expanduser()
     return str(path.absolute()) if path.exists() and not inside_ray_job() else reference
+
+
+def at_recorded_commits(make_worker: WorkerMaker, origins: Mapping[str, Origin]) -> WorkerMaker:
+    """The same maker of workers, but what the transcoders list is read at the commits that the run began with.
+
+    Args:
+        make_worker: is called in the worker's process.
+        origins: where everything of the run came from.
+    """
+    return partial(_make_pinned, make_worker, dict(origins))
+
+
+def _make_pinned(make_worker: WorkerMaker, origins: Mapping[str, Origin], config: RunConfig) -> Worker:
+    pin_listed(origins)
+    return make_worker(config)

@@ -14,7 +14,7 @@ from tracer.files.writing import rename_durably
 from tracer.views import formats, readings
 from tracer.views.graph_choice import choose_graph
 from tracer.views.graph_svg import draw_graph
-from tracer.views.page_readings import read_cards, read_histograms, read_layers
+from tracer.views.page_readings import read_cards, read_histograms, read_layers, read_list_url
 from tracer.views.summary import summarise
 
 N_ROWS = 15
@@ -49,6 +49,7 @@ def render_page(database: Path) -> str:
     script = _read_template(environment, "page.js")
     return environment.get_template("page.html.j2").render(
         summary=summary,
+        list_url=read_list_url(database, [feature.ref for feature in summary.features]),
         axis=axis,
         histograms=histograms,
         cards=read_cards(database, N_CARDS, N_WINDOWS, N_CARD_TOKENS),

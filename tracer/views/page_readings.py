@@ -1,5 +1,6 @@
 """What only the page asks of results.duckdb: histograms, the cards of single features, and the layers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import polars as pl
 
 from tracer.corpus.tokens import visible
 from tracer.tables.database import query
+from tracer.tables.neuronpedia_links import NeuronpediaSources, quick_list_url
 from tracer.views.histogram import Bar, HistogramAxis, histogram_bars, shared_axis
 from tracer.views.readings import BEST_LABEL
 from tracer.views.records import FeatureRef
@@ -38,6 +40,20 @@ HISTOGRAMS = """
     SELECT * FROM feature_activation_hist WHERE (layer, feature) IN ({features})
     ORDER BY layer, feature, is_negative, bin
 """
+
+
+def read_list_url(database: Path, features: Sequence[FeatureRef]) -> str | None:
+    """The address of a list of features on Neuronpedia; None where the run does not say that they are there.
+
+    Args:
+        database: the results.duckdb.
+        features: in the order shown.
+    """
+    run = query(database, "SELECT run_id, neuronpedia FROM runs").row(0, named=True)
+    sources = NeuronpediaSources.named(run["neuronpedia"])
+    if sources is None:
+        return None
+    return quick_list_url(sources, run["run_id"], [(feature.layer, feature.feature) for feature in features])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

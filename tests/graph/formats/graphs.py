@@ -1,10 +1,12 @@
 """Random graphs with tokens, targets and labels of their own, for files to hold."""
 
+import json
 from dataclasses import replace
 
 import torch
 
 from tests.graph.random_graphs import influence_of, random_graph
+from tracer.graph.formats.graph_json import read_json, write_json
 from tracer.graph.graph import Graph, Target
 from tracer.graph.layout import NodeKind, NodeLayout
 from tracer.graph.scores import share_from
@@ -13,6 +15,8 @@ TARGETS = (
     Target(token=" Austin", token_id=22605, pos=3, weight=0.625, logit=11.5),
     Target(token=' "(p=', token_id=7, pos=3, weight=0.25, logit=-0.5),
 )
+FEATURE, LOGIT = "cross layer transcoder", "logit"
+"""What graph JSON calls them."""
 
 
 def small_graph(seed: int = 0, **changes: object) -> Graph:
@@ -67,3 +71,20 @@ def assert_same_graph(found: Graph, expected: Graph) -> None:
             assert torch.equal(left.features, right.features)
         else:
             assert repr(left) == repr(right), name
+
+
+def written(tmp_path, graph, slug="dallas", **settings):
+    """The file of a graph, as JSON."""
+    return json.loads(write_json(graph, tmp_path, slug, scan="org/set", **settings).read_text(encoding="utf-8"))
+
+
+def read_back(tmp_path, data):
+    """A file with this JSON, read."""
+    path = tmp_path / "edited.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return read_json(path)
+
+
+def of_type(data, feature_type):
+    """The nodes of a type."""
+    return [node for node in data["nodes"] if node["feature_type"] == feature_type]

@@ -1,7 +1,9 @@
 """Graphs that circuit-tracer saved, and files written as it writes them, without its classes being imported."""
 
 import math
+import struct
 import sys
+import zipfile
 from dataclasses import make_dataclass
 from types import ModuleType
 from typing import NamedTuple
@@ -9,10 +11,11 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.files.archives import write_checkpoint
+from tests.files.archives import write_checkpoint, write_zip
 from tests.graph.formats.circuit_tracer import in_circuit_tracer, needs_circuit_tracer
 from tracer.errors import DataError
-from tracer.graph.formats.circuit_tracer_pt import read_pt
+from tracer.graph.formats import circuit_tracer_pt
+from tracer.graph.formats.circuit_tracer_pt import pt_scan, read_pt
 from tracer.graph.layout import NodeKind
 
 N_LAYERS, N_POS, VOCAB_SIZE = 2, 3, 50
@@ -157,6 +160,7 @@ def test_a_graph_without_features_and_one_with_all_are_read(tmp_path, classes):
         ({"activation_values": torch.ones(3)}, "3 activation_values"),
         ({"logit_targets": [("a", 1)]}, "no list of 2 targets"),
         ({"logit_targets": [("a", 1), ("a", "b")]}, "a target that is no text"),
+        ({"logit_targets": [("a", 1), ("a", 10**9000)]}, "a target that is no text"),
         ({"logit_probabilities": torch.tensor([0.5, math.inf])}, "a target that is no text"),
         ({"input_tokens": torch.tensor([1, 2])}, "2 tokens"),
     ],
@@ -222,3 +226,62 @@ print(json.dumps({
     assert graph.prune(0.8, 0.98).node_mask.tolist() == said["kept"]
     scores = graph.scores()
     assert [scores.replacement, scores.completeness] == pytest.approx(said["scores"], rel=1e-5)
+
+
+def with_pickle(path, old, new):
+    """The archive with something else in its pickle."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = (name for name in members if name.endswith("/data.pkl"))
+    assert members[name].count(old) == 1
+    return write_zip(path, members | {name: members[name].replace(old, new)})
+
+
+def test_a_text_that_is_a_tree_of_shared_pairs_is_refused_without_writing_it_out(tmp_path, classes):
+    text = b"X" + struct.pack("<I", 5) + b"a b c"
+    pairs = b")" + b"2\x86" * 60
+    path = with_pickle(saved(tmp_path, current(classes)), text, pairs)
+    with pytest.raises(DataError, match=r"graph\.pt: found an input_string that is a tuple"):
+        read_pt(path)
+    scan = b"X" + struct.pack("<I", 7) + b"org/set"
+    path = with_pickle(saved(tmp_path, current(classes)), scan, pairs)
+    with pytest.raises(DataError, match=r"graph\.pt: found scan \(.{,98}; expected"):
+        pt_scan(path)
+
+
+@pytest.mark.parametrize("name", ["logit_probabilities", "adjacency_matrix", "input_tokens", "logit_tokens"])
+def test_tensors_of_more_entries_than_the_file_holds_are_refused(tmp_path, classes, name):
+    contents = current(classes) | {name: torch.tensor([0.6]).expand(10**9)}
+    with pytest.raises(DataError, match=f"found {name} of 4,000,000,000 bytes, of which the file holds 4;"):
+        read_pt(saved(tmp_path, contents))
+
+
+def test_tensors_that_share_a_storage_are_read(tmp_path, classes):
+    contents = current(classes)
+    shared = torch.cat([contents["input_tokens"], contents["selected_features"]])
+    contents |= {"input_tokens": shared[:3], "selected_features": shared[3:]}
+    assert read_pt(saved(tmp_path, contents)).token_ids.tolist() == [3, 1, 2]
+
+
+def test_a_graph_of_too_many_nodes_is_refused(tmp_path, classes, monkeypatch):
+    path = saved(tmp_path, current(classes))
+    monkeypatch.setattr(circuit_tracer_pt, "_MOST_NODES", 14)
+    with pytest.raises(DataError, match=r"adjacency_matrix \(15, 15\)"):
+        read_pt(path)
+
+
+@pytest.mark.parametrize(
+    ("scan", "expected"),
+    [("org/repo//sub@v1", "org/repo//sub@v1"), (["org/a", "org/b"], ["org/a", "org/b"]), (None, None), ("", None),
+     ([], None)],
+)  # fmt: skip
+def test_a_file_says_which_transcoders_made_it(tmp_path, classes, scan, expected):
+    assert pt_scan(saved(tmp_path, current(classes) | {"scan": scan})) == expected
+
+
+def test_a_file_that_does_not_say_it_has_no_scan_and_another_kind_of_it_is_refused(tmp_path, classes):
+    contents = current(classes)
+    with pytest.raises(DataError, match=r"found scan \['a', 3\]; expected a graph of circuit-tracer"):
+        pt_scan(saved(tmp_path, contents | {"scan": ["a", 3]}))
+    del contents["scan"]
+    assert pt_scan(saved(tmp_path, contents)) is None

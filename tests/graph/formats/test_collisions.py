@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.graph.formats.graphs import graph_with_features
 from tracer.errors import DataError
 from tracer.graph.formats.graph_json import read_json, to_graph_json
+from tracer.graph.formats.ids import cantor
 
 OWN_ID, OWN_JS_ID = re.compile(r"(\d+)_err_(\d+)"), re.compile(r"(\d+)_err-(\d+)")
 FEATURES = st.lists(
@@ -91,6 +92,28 @@ def test_only_the_name_for_scripts_may_clash(tmp_path):
     record = read(tmp_path, as_circuit_tracer_names(truth))
     assert record.data == truth
     assert record.collisions == ["0_2_1 (2_1-0): the error of layer 2 at position 1 is now 0_2_1 (2_err-1)"]
+
+
+def test_thousands_of_clashes_are_told_apart(tmp_path):
+    places = [(layer, pos) for pos in range(1500) for layer in range(4)]
+    nodes = [
+        {"node_id": f"0_{layer}_{pos}", "feature": number, "layer": at, "ctx_idx": pos, "feature_type": kind,
+         "jsNodeId": js_id, "clerp": ""}
+        for layer, pos in places
+        for number, at, kind, js_id in (
+            (cantor(0, layer), "0", "cross layer transcoder", f"0_{layer}-0"),
+            (-1, str(layer), "mlp reconstruction error", f"{layer}_{pos}-0"),
+        )
+    ]  # fmt: skip
+    target = {"node_id": "5_1_0", "feature": 1, "layer": "5", "ctx_idx": 0, "feature_type": "logit", "jsNodeId": "L",
+              "clerp": "x", "token_prob": 1.0}  # fmt: skip
+    links = [{"source": node["node_id"], "target": "5_1_0", "weight": 1.0} for node in nodes[::2]]
+    metadata = {"slug": "x", "scan": "x", "prompt": "x", "prompt_tokens": ["a"] * 1500}
+    data = {"metadata": metadata, "qParams": {}, "nodes": [*nodes, target], "links": links}
+    record = read(tmp_path, data)
+    assert len({node["node_id"] for node in record.nodes}) == len(record.nodes) == 12_001
+    assert n_open(record.collisions) == 6000, "no link says whose it is"
+    assert [node for node in record.nodes if node["feature"] != -1] == [*nodes[::2], target]
 
 
 def test_two_features_of_one_name_are_refused(tmp_path):

@@ -11,26 +11,16 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from tests.graph.formats.circuit_tracer import in_circuit_tracer, needs_circuit_tracer
-from tests.graph.formats.graphs import TARGETS, graph_with_features, small_graph
+from tests.graph.formats.graphs import FEATURE, TARGETS, graph_with_features, of_type, read_back, small_graph, written
 from tracer import __version__
 from tracer.errors import ConfigError, DataError
 from tracer.graph.formats.circuit_tracer_pt import read_pt
 from tracer.graph.formats.graph_json import read_json, to_graph_json, write_json
-from tracer.graph.formats.groups import Group
+from tracer.graph.formats.groups import Group, Groups
 from tracer.graph.layout import NodeKind
 
 SCHEMA = json.loads((Path(__file__).parent / "neuronpedia_schema.json").read_text(encoding="utf-8"))
 ALL = {"node_threshold": None, "edge_threshold": None}
-
-
-def written(tmp_path, graph, slug="dallas", **settings):
-    return json.loads(write_json(graph, tmp_path, slug, scan="org/set", **settings).read_text(encoding="utf-8"))
-
-
-def read_back(tmp_path, data):
-    path = tmp_path / "edited.json"
-    path.write_text(json.dumps(data), encoding="utf-8")
-    return read_json(path)
 
 
 def test_nodes_have_the_names_and_fields_of_circuit_tracer(tmp_path):
@@ -100,10 +90,22 @@ def test_the_metadata_say_prompt_generator_and_pruning_and_can_be_added_to(tmp_p
 def test_the_file_meets_neuronpedias_schema(tmp_path, settings):
     Draft7Validator.check_schema(SCHEMA)
     graph = small_graph(targets=(TARGETS[0], replace(TARGETS[1], token_id=None)))
-    data = written(tmp_path, graph, groups=[Group.of_features("capitals", [(0, 1, 2), (1, 1, 3)])], **settings)
+    places = [tuple(place) for place in graph.prune().layout.features.tolist()]
+    data = written(tmp_path, graph, groups=Groups(groups=(Group.of_features("capitals", places[:2]),)), **settings)
     assert list(Draft7Validator(SCHEMA).iter_errors(data)) == []
     del data["nodes"][0]["clerp"]
     assert [error.json_path for error in Draft7Validator(SCHEMA).iter_errors(data)] == ["$.nodes[0]"]
+
+
+def test_labels_that_were_saved_with_groups_become_captions_before_others(tmp_path):
+    graph = graph_with_features([[0, 1, 2], [1, 2, 30]])
+    saved = Groups(groups=(Group.of_features("both", [(1, 2, 30), (3, 0, 9)]),), labels={"1_30_2": "say Austin"})
+    data = written(tmp_path, graph, groups=saved, label_of=lambda layer, _: f"l{layer}", **ALL)
+    assert {node["node_id"]: node["clerp"] for node in of_type(data, FEATURE)} == {
+        "0_2_1": "l0", "1_30_2": "say Austin",
+    }  # fmt: skip
+    assert data["qParams"]["supernodes"] == [["both", "1_30_2"]], "without the node that the graph does not have"
+    assert json.loads(data["qParams"]["clerps"]) == [["1_30_2", "say Austin"]]
 
 
 @given(seed=st.integers(0, 50), share=st.sampled_from([0.6, 0.9, 1.0]), double=st.booleans())
@@ -186,8 +188,10 @@ def test_slugs_that_are_no_file_names_are_refused(tmp_path, slug):
 def test_scans_of_several_sets_have_a_stable_name_and_none_is_refused(tmp_path):
     record = to_graph_json(small_graph(), slug="a", scan=None, transcoder_list=["org/a//l0", "org/b//l1"])
     assert record.metadata["scan"] == "custom-855657b6c77645b4"
-    with pytest.raises(DataError, match="found no transcoders"):
-        to_graph_json(small_graph(), slug="a", scan=None)
+    assert to_graph_json(small_graph(), slug="a", scan="", transcoder_list=["org/a//l0", "org/b//l1"]) == record
+    for nothing in (None, ""):
+        with pytest.raises(DataError, match="found no transcoders"):
+            to_graph_json(small_graph(), slug="a", scan=nothing)
     with pytest.raises(ConfigError, match="threshold 1.5"):
         to_graph_json(small_graph(), slug="a", scan="s", node_threshold=1.5)
 

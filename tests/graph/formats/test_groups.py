@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.graph.formats.graphs import graph_with_features
 from tracer.errors import DataError
 from tracer.graph.formats.graph_json import read_json, to_graph_json, write_json
-from tracer.graph.formats.groups import Group, Groups
+from tracer.graph.formats.groups import Group, Groups, load_groups, save_groups
 from tracer.graph.formats.ids import cantor
 
 NEURONPEDIA = (
@@ -68,8 +68,8 @@ def test_an_address_that_was_escaped_twice_is_read():
         ("slug=a", "an address without pinnedIds, supernodes and clerps"),
         ("", "an address without"),
         ("supernodes=[[", r"supernodes '\[\['"),
-        ("supernodes={}", "supernodes '{}'"),
-        ("supernodes=3", "supernodes '3'"),
+        ("supernodes={}", "supernodes \\{\\}"),
+        ("supernodes=3", "supernodes 3"),
         ("supernodes=[[]]", "a supernode"),
         ('supernodes=[["a",3]]', "a supernode"),
         ('supernodes=["a"]', "a supernode 'a'"),
@@ -135,7 +135,8 @@ def test_a_files_groups_know_features_from_errors_and_targets(tmp_path):
 def test_groups_are_written_into_a_file_with_their_members_pinned():
     group = Group.of_features("capitals", [(1, 2, 30), (0, 1, 2)])
     graph = graph_with_features([[0, 1, 2], [1, 2, 30]])
-    record = to_graph_json(graph, slug="a", scan="s", node_threshold=None, edge_threshold=None, groups=[group])
+    settings = {"node_threshold": None, "edge_threshold": None, "groups": Groups(groups=(group,))}
+    record = to_graph_json(graph, slug="a", scan="s", **settings)
     assert record.data["qParams"]["supernodes"] == [["capitals", "1_30_2", "0_2_1"]]
     assert record.data["qParams"]["pinnedIds"] == ["1_30_2", "0_2_1"]
     assert "clerps" not in record.data["qParams"]
@@ -146,3 +147,69 @@ def test_groups_are_written_into_a_file_with_their_members_pinned():
 def test_malformed_q_params_are_refused_with_their_file(q_params):
     with pytest.raises(DataError, match=r"a\.json: found (pinnedIds|supernodes|clerps)"):
         Groups.from_q_params(q_params, where="a.json")
+
+
+MEMBERS = st.lists(st.tuples(*[st.integers(0, 10**9)] * 3), max_size=3)
+
+
+@given(
+    groups=st.lists(st.tuples(TEXTS, MEMBERS, st.lists(TEXTS, max_size=2)), max_size=3),
+    pinned=st.none() | st.lists(TEXTS, max_size=2), labels=st.dictionaries(TEXTS, TEXTS, max_size=2),
+    slug=st.none() | TEXTS,
+)  # fmt: skip
+def test_groups_survive_their_own_file(tmp_path_factory, groups, pinned, labels, slug):
+    saved = Groups(
+        groups=tuple(Group(name=name, node_ids=tuple(ids), members=tuple(members)) for name, members, ids in groups),
+        pinned=None if pinned is None else tuple(pinned), labels=labels, slug=slug,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("groups") / "groups.yaml"
+    save_groups(saved, path)
+    assert load_groups(path) == saved
+
+
+def test_groups_can_be_written_by_hand(tmp_path):
+    path = tmp_path / "groups.yaml"
+    path.write_text("groups:\n- name: say Austin\n  members: [[3, 8, 540], [0, 8, 666]]\n- name: empty\n", "utf-8")
+    groups = load_groups(path)
+    assert groups.groups == (
+        Group.of_features("say Austin", [(3, 8, 540), (0, 8, 666)]),
+        Group.of_features("empty", []),
+    )
+    assert groups.pinned is None
+    assert groups.groups[0].features() == [(3, 540), (0, 666)]
+    assert Group.of_features("twice", [(3, 8, 540), (3, 9, 540)]).features() == [(3, 540)]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("", "the whole"),
+        ("groups: 3", "groups"),
+        ("groups: [{members: []}]", "groups.0.name"),
+        ("groups: [{name: a, members: [[1, 2]]}]", "groups.0.members.0"),
+        ("groups: [{name: a, members: [[1, 2, -3]]}]", "groups.0.members.0.2"),
+        ("groups: [{name: a, members: [[1, 2, '3']]}]", "groups.0.members.0.2"),
+        ("groups: []\nother: 1", "other"),
+        ("groups: []\nlabels: {a: 1}", "labels.a"),
+        ("groups: [&a {name: a}, *a]", "an alias"),
+        ("groups: !!python/name:os.system", "could not determine a constructor"),
+        ("[" * 5000, "RecursionError|maximum recursion"),
+        ("a: [", "expected the node content"),
+        ("\x00", "special characters"),
+    ],
+)
+def test_a_file_that_holds_no_groups_is_refused(tmp_path, content, found):
+    (tmp_path / "groups.yaml").write_text(content, "utf-8")
+    with pytest.raises(DataError, match=rf"groups\.yaml: found .*({found}).*; expected groups, each with a name"):
+        load_groups(tmp_path / "groups.yaml")
+
+
+def test_groups_that_are_absent_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        load_groups(tmp_path / "groups.yaml")
+
+
+def test_what_is_deep_or_shared_is_shown_short():
+    deep = {"supernodes": json.loads("[" * 800 + "]" * 800)}
+    with pytest.raises(DataError, match="a supernode"):
+        Groups.from_q_params(deep)

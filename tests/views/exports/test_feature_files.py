@@ -88,3 +88,9 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(feature_files, "MAX_RECORD_BYTES", 10)
     with pytest.raises(DataError, match="a larger file"):
         list(read_files(tmp_path))
+
+
+def test_a_record_of_another_feature_is_refused(tmp_path: Path):
+    (tmp_path / f"{cantor(1, 3)}.json").write_text(json.dumps(WHOLE | {"index": 4}))
+    with pytest.raises(DataError, match=rf"{cantor(1, 3)}\.json: found index 4; expected 13 or 3"):
+        list(read_files(tmp_path))

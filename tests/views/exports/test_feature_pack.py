@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.views.exports.drawn_features import layers
 from tracer.errors import DataError
+from tracer.graph.formats.ids import cantor
 from tracer.views.exports import feature_pack
 from tracer.views.exports.feature_files import FeatureFile, FeatureRecord
 from tracer.views.exports.feature_pack import read_pack, write_pack
@@ -208,3 +209,14 @@ def test_a_viewer_can_fetch_one_feature_by_its_range(pack: Path):
     assert len(content) == stop - start + 1
     (n_bytes,) = struct.unpack("<I", content[:4])
     assert json.loads(zlib.decompress(content[4 : 4 + n_bytes]))["index"] == 2
+
+
+@pytest.mark.parametrize(("index", "is_right"), [(cantor(2, 5), True), (5, True), (6, False), (cantor(5, 2), False)])
+def test_a_record_of_another_feature_is_refused(tmp_path: Path, index: int, is_right: bool):
+    record = FeatureRecord(index=index, examples_quantiles=())
+    write_pack(tmp_path, [[], [], [FeatureFile(2, 5, record)]])
+    if is_right:
+        assert [file.record for file in read_pack(tmp_path)] == [record]
+        return
+    with pytest.raises(DataError, match=rf"layer_2\.bin, feature 5: found index {index}; expected 33 or 5"):
+        list(read_pack(tmp_path))

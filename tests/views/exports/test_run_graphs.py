@@ -3,16 +3,20 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from tests.graph.formats.circuit_tracer import in_circuit_tracer, needs_circuit_tracer
 from tracer.errors import DataError
 from tracer.graph.formats.graph_json import read_json
+from tracer.graph.formats.groups import Group, Groups
+from tracer.graph.formats.ids import cantor, feature_id
 from tracer.tables.database import connect, literal, query
 from tracer.views.exports.feature_files import read_files
 from tracer.views.exports.feature_pack import read_pack
 from tracer.views.exports.run_graphs import choose_graphs, export_for_viewer, read_run_graph, slug_of
+from tracer.views.exports.scans import Scan
 
 NODE_COLUMNS = ["node_idx", "kind", "layer", "pos", "feature", "token_id", "token", "activation"]
 
@@ -54,22 +58,28 @@ def test_prompts_are_chosen_by_id_and_no_graph_comes_twice(finished_run: Path):
 
 @pytest.mark.parametrize(
     ("form", "given", "scan"),
-    [("files", None, "./graph_data/features"), ("pack", None, "tiny-transcoders"), ("pack", "org/repo", "org/repo")],
+    [
+        ("files", None, "./graph_data/features"),
+        ("pack", None, "tiny-transcoders"),
+        ("pack", "org/repo/sub@v2", "org/repo//sub@v2"),
+    ],
 )
 def test_a_folder_for_the_viewer_holds_features_and_graphs(form, given, scan, finished_run: Path, tmp_path: Path):
     graph_ids = choose_graphs(finished_run, n_best=2)
     out = tmp_path / "shown"
     done = export_for_viewer(finished_run, out, graph_ids=graph_ids, form=form, scan=given)
     listing = json.loads((out / "graph-metadata.json").read_text())
-    assert tuple(entry["slug"] for entry in listing["graphs"]) == done.slugs
+    slugs = tuple(graph.slug for graph in done.graphs)
+    assert tuple(entry["slug"] for entry in listing["graphs"]) == slugs
+    assert done.scan == Scan(scan, is_found=scan != "tiny-transcoders")
     assert {path.name for path in out.iterdir()} == {
-        "features", "graph-metadata.json", *(f"{slug}.json" for slug in done.slugs),
+        "features", "graph-metadata.json", *(f"{slug}.json" for slug in slugs),
     }  # fmt: skip
     files = list(read_files(out / "features") if form == "files" else read_pack(out))
     assert len(files) == done.features.n_features > 0
     assert {file.record.transcoder_id for file in files} == {scan}
     assert done.features.folder == out
-    for slug, graph_id in zip(done.slugs, graph_ids, strict=True):
+    for slug, graph_id in zip(slugs, graph_ids, strict=True):
         record = read_json(out / f"{slug}.json")
         nodes = rows_of(finished_run, "nodes", graph_id, "node_idx")
         assert record.metadata["scan"] == scan
@@ -87,10 +97,38 @@ def test_labels_are_captions(finished_run: Path, tmp_path: Path):
     assert len(records) == 3
 
 
+def test_groups_are_shown_as_far_as_a_graph_has_them(finished_run: Path, tmp_path: Path):
+    (graph_id,) = choose_graphs(finished_run, n_best=1)
+    nodes = rows_of(finished_run, "nodes", graph_id, "node_idx").filter(pl.col("kind") == "feature")
+    first, second = nodes.select("layer", "pos", "feature").rows()[:2]
+    absent = (first[0], first[1], 10**6)
+    node_ids = [feature_id(*first), feature_id(*second)]
+    groups = Groups(
+        groups=(Group.of_features("one: 100 %", [first, absent]), Group.of_features("none", [absent])),
+        pinned=(*node_ids, feature_id(*absent)), labels={str(cantor(first[0], first[2])): "mine"},
+    )  # fmt: skip
+    done = export_for_viewer(finished_run, tmp_path / "shown", graph_ids=[graph_id], groups=groups)
+    (graph,) = done.graphs
+    record = read_json(tmp_path / "shown" / f"{graph.slug}.json")
+    assert record.data["qParams"]["supernodes"] == [["one: 100 %", node_ids[0]]]
+    assert record.data["qParams"]["pinnedIds"] == node_ids
+    assert next(node for node in record.nodes if node["node_id"] == node_ids[0])["clerp"] == "mine"
+    read = Groups.from_url(f"index.html?{graph.query}", nodes=record.nodes)
+    assert read.slug == graph.slug
+    assert read.groups == (Group.of_features("one: 100 %", [first]),)
+
+
+def test_a_graph_without_members_of_any_group_has_no_address(finished_run: Path, tmp_path: Path):
+    groups = Groups(groups=(Group.of_features("none", [(0, 0, 10**6)]),))
+    graph_ids = choose_graphs(finished_run, n_best=1)
+    done = export_for_viewer(finished_run, tmp_path / "shown", graph_ids=graph_ids, groups=groups)
+    assert [graph.query for graph in done.graphs] == [""]
+
+
 def test_texts_that_try_to_break_out_name_no_other_file(hostile_run: Path, tmp_path: Path):
     done = export_for_viewer(hostile_run, tmp_path / "shown", graph_ids=choose_graphs(hostile_run, n_best=2))
-    for slug in done.slugs:
-        assert read_json(tmp_path / "shown" / f"{slug}.json").metadata["prompt"]
+    for graph in done.graphs:
+        assert read_json(tmp_path / "shown" / f"{graph.slug}.json").metadata["prompt"]
 
 
 @pytest.mark.parametrize(

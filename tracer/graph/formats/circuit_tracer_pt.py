@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tracer.errors import DataError
 from tracer.files.archived_tensor import ArchivedTensor
-from tracer.files.limits import MAX_BYTES, refused
+from tracer.files.limits import MAX_BYTES, refused, shown
 from tracer.files.pickle_machine import Inert
 from tracer.files.torch_archive import read_archive
 from tracer.graph.graph import Graph, Target
@@ -33,6 +33,8 @@ _TENSORS = (
 )  # fmt: skip
 _BLOCK_BYTES = 64 * 1024**2
 """Rows of the matrix that are held at once."""
+_MOST_NODES = 2**17
+_MOST_TOKEN_ID = 2**62
 
 
 def read_pt(path: Path | str, *, token_text: Callable[[int], str] | None = None, max_bytes: int = MAX_BYTES) -> Graph:
@@ -51,10 +53,7 @@ def read_pt(path: Path | str, *, token_text: Callable[[int], str] | None = None,
             not have.
     """
     path = Path(path)
-    found = read_archive(path, packages=_PACKAGES, lazy=True, max_bytes=max_bytes)
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), ArchivedTensor) for name in _TENSORS):
-        missing = [name for name in _TENSORS if not isinstance(found, dict) or name not in found]
-        raise _refused(path, f"a file without {', '.join(missing) or 'tensors where they belong'}")
+    found = _contents(path, max_bytes)
     values = found | {name: found[name].whole() for name in _TENSORS if name != "adjacency_matrix"}
     token_ids, probabilities = values["input_tokens"].flatten().long(), values["logit_probabilities"].flatten().double()
     selected, active = values["selected_features"].flatten().long(), values["active_features"].long()
@@ -69,7 +68,7 @@ def read_pt(path: Path | str, *, token_text: Callable[[int], str] | None = None,
     rows.read()
     return Graph(
         layout=layout,
-        text=str(found.get("input_string", "")),
+        text=found.get("input_string", ""),
         token_ids=token_ids,
         tokens=tuple(text_of(token_id) for token_id in token_ids.tolist()),
         targets=targets,
@@ -84,6 +83,40 @@ def read_pt(path: Path | str, *, token_text: Callable[[int], str] | None = None,
         influence=rows.descending.influence.float(),
         uncovered_influence=0.0 if len(selected) == len(active) else math.nan,
     )
+
+
+def pt_scan(path: Path | str) -> str | list[str] | None:
+    """Which transcoders made the graph in a file of circuit-tracer: its `scan`, which a `Graph` has no place for.
+
+    A name is what `to_graph_json` takes as `scan`, a list of names what it takes as `transcoder_list`; None where the
+    file says nothing.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: as `read_pt`, or `scan` is neither a text nor a list of texts.
+    """
+    path = Path(path)
+    scan = _contents(path, MAX_BYTES).get("scan")
+    names = list(scan) if isinstance(scan, list | tuple) else [scan or ""]
+    if not all(isinstance(name, str) for name in names):
+        raise _refused(path, f"scan {shown(scan)}")
+    return names if isinstance(scan, list | tuple) and names else scan or None
+
+
+def _contents(path: Path, max_bytes: int) -> dict[str, Any]:
+    """What the file holds, tensors left in it: all that a graph needs, of which no tensor is larger than the file."""
+    found = read_archive(path, packages=_PACKAGES, lazy=True, max_bytes=max_bytes)
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), ArchivedTensor) for name in _TENSORS):
+        missing = [name for name in _TENSORS if not isinstance(found, dict) or name not in found]
+        raise _refused(path, f"a file without {', '.join(missing) or 'tensors where they belong'}")
+    for name, value in found.items():
+        if isinstance(value, ArchivedTensor) and value.n_bytes > value.n_span_bytes:
+            raise _refused(path, f"{name} of {value.n_bytes:,} bytes, of which the file holds {value.n_span_bytes:,}")
+    if not isinstance(found.get("input_string", ""), str):
+        raise _refused(path, f"an input_string that is a {type(found['input_string']).__name__}")
+    return found
 
 
 class _Rows:
@@ -174,7 +207,8 @@ def _n_layers(path: Path, found: dict[str, Any], *, n_rest: int, n_pos: int) -> 
     state = found["cfg"].state if isinstance(found.get("cfg"), Inert) else found.get("cfg")
     stated = state.get("n_layers", n_layers) if isinstance(state, dict) else n_layers
     n_nodes = n_rest + (n_layers + 1) * n_pos
-    if n_layers < 0 or shape != (n_nodes, n_nodes) or stated != n_layers:
+    is_whole = shape == (n_nodes, n_nodes) and n_nodes <= _MOST_NODES
+    if n_layers < 0 or not is_whole or stated != n_layers:
         raise _refused(path, f"adjacency_matrix {tuple(shape)}, {n_rest} features and targets, {n_pos} tokens")
     return n_layers
 
@@ -193,7 +227,7 @@ def _targets(
     for entry, probability in zip(listed, probabilities, strict=True):
         pair = entry.arguments if isinstance(entry, Inert) and entry.name == "LogitTarget" else entry
         match pair:
-            case (str() as text, int() as index) if math.isfinite(probability) and index >= 0:
+            case (str() as text, int() as index) if math.isfinite(probability) and 0 <= index < _MOST_TOKEN_ID:
                 is_token = not isinstance(vocab_size, int) or index < vocab_size
                 text = text or (text_of(index) if is_token else f"target {index - (vocab_size or 0)}")
                 token_id = index if is_token else None

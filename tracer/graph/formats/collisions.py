@@ -31,8 +31,11 @@ def repaired(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], list[str
     counts = Counter(node["node_id"] for node in nodes)
     js_ids = {node["jsNodeId"] for node in nodes if _is_feature(node)}
     pairs: dict[str, tuple[int, int]] = {}
-    for name in (name for name, count in counts.items() if count > 1):
-        places = [idx for idx, node in enumerate(nodes) if node["node_id"] == name]
+    shared: dict[str, list[int]] = defaultdict(list)
+    for idx, node in enumerate(nodes):
+        if counts[node["node_id"]] > 1:
+            shared[node["node_id"]].append(idx)
+    for name, places in shared.items():
         features = [idx for idx in places if _is_feature(nodes[idx])]
         errors = [idx for idx in places if _is_error(nodes[idx])]
         if len(places) != 2 or len(features) != 1 or len(errors) != 1:

@@ -5,8 +5,8 @@ attribution graph; what neither knows is kept.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from tracer.errors import DataError
 from tracer.files.limits import MAX_JSON_BYTES, read_json_file, refused
 from tracer.files.writing import write_file
 from tracer.graph.formats.collisions import repaired
-from tracer.graph.formats.groups import Group, Groups
+from tracer.graph.formats.groups import Groups
 from tracer.graph.formats.ids import checked_slug
-from tracer.graph.formats.json_graph import graph_of
-from tracer.graph.formats.json_nodes import LabelOf, links_of, nodes_of
+from tracer.graph.formats.json_graph import graph_of, within_graph
+from tracer.graph.formats.json_nodes import links_of, nodes_of
 from tracer.graph.formats.metadata import list_graph, metadata_of
 from tracer.graph.graph import Graph
 
@@ -28,8 +28,8 @@ _NODE_FIELDS: dict[str, tuple[type, ...]] = {
 """The last three may be absent."""
 _LINK_FIELDS: dict[str, tuple[type, ...]] = {"source": (str,), "target": (str,), "weight": (int, float)}
 _LARGEST = 1e300
-_TAKEN_OVER = ("influence", "clerp")
-"""Of a node that was in the file before: what a pruned graph cannot say again."""
+LabelOf = Callable[[int, int], str | None]
+"""The label of (layer, feature)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,25 +74,19 @@ class GraphJson:
         return Groups.from_q_params(self.data["qParams"], where=str(self.path), nodes=self.nodes)
 
     def with_graph(self, graph: Graph) -> "GraphJson":
-        """The file with another graph of the same prompt, such as this one pruned further.
+        """The file with only the nodes and links that its graph, pruned, still has.
 
-        Metadata and everything else that a graph does not say is kept: of nodes that were there their label,
-        cumulative influence and unknown fields.
+        Every entry that stays is the file's own, in the file's order: nothing is made anew of the graph, which does not
+        say all that an entry does.
 
         Args:
-            graph: what to put in place of nodes and links.
+            graph: what `graph` gave, or that pruned.
+
+        Raises:
+            DataError: it is another graph, with nodes or edges that the file has not.
         """
-        old_nodes = {node["node_id"]: (place, node) for place, node in enumerate(self.nodes)}
-        old_links = {(link["source"], link["target"]): (place, link) for place, link in enumerate(self.links)}
-        nodes = [(old_nodes.get(node["node_id"], (len(old_nodes), None)), node) for node in nodes_of(graph)]
-        links = [
-            (old_links.get((link["source"], link["target"]), (len(old_links), None)), link) for link in links_of(graph)
-        ]
-        data = self.data | {
-            "nodes": [_merged(old, node) for (_, old), node in sorted(nodes, key=lambda found: found[0][0])],
-            "links": [_merged(old, link) for (_, old), link in sorted(links, key=lambda found: found[0][0])],
-        }
-        return GraphJson(data=data, path=self.path)
+        nodes, links = within_graph(self.data, graph, self.path)
+        return replace(self, data=self.data | {"nodes": nodes, "links": links})
 
     def save(self, path: Path | str) -> Path:
         """Write it whole or not at all, without a listing; gives the path.
@@ -103,13 +97,6 @@ class GraphJson:
         path = Path(path)
         write_file(path, json.dumps(self.data, allow_nan=False, separators=(",", ":")).encode())
         return path
-
-
-def _merged(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    if old is None:
-        return new
-    kept = {name: old[name] for name in _TAKEN_OVER if name in old}
-    return old | {name: value for name, value in new.items() if name in old} | kept
 
 
 def read_json(path: Path | str, *, max_bytes: int = MAX_JSON_BYTES) -> GraphJson:
@@ -138,7 +125,7 @@ def to_graph_json(
     edge_threshold: float | None = 0.98,
     label_of: LabelOf | None = None,
     transcoder_list: Sequence[str] = (),
-    groups: Sequence[Group] = (),
+    groups: Groups | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> GraphJson:
     """Graph JSON of a graph.
@@ -146,12 +133,12 @@ def to_graph_json(
     Args:
         graph: the graph; an unpruned one is pruned, another is written as it is.
         slug: its name, which is that of its file.
-        scan: which transcoders made it, as `org/repo`; None where `transcoder_list` says it.
+        scan: which transcoders made it, as `viewer_scan` gives it; None or empty where `transcoder_list` says it.
         node_threshold: share of influence whose nodes are kept, or were kept in a graph that is pruned; None keeps all.
         edge_threshold: the same of edges.
         label_of: label of (layer, feature), None or "" where there is none.
         transcoder_list: each layer's transcoders, where they are not one set.
-        groups: named groups of nodes; their members are pinned.
+        groups: named groups, written as far as the graph has their nodes, and labels, which go before `label_of`.
         metadata: further entries of the file's metadata.
 
     Raises:
@@ -159,7 +146,7 @@ def to_graph_json(
         ConfigError: a threshold is outside [0, 1].
     """
     checked_slug(slug)
-    if scan is None and not transcoder_list:
+    if not scan and not transcoder_list:
         raise DataError(
             slug, found="no transcoders", expected="scan or transcoder_list, by which viewers find the features",
             to_do="Give the name of the transcoder set as scan.",
@@ -167,13 +154,19 @@ def to_graph_json(
     if bool(graph.node_mask.all()) and not (node_threshold is None and edge_threshold is None):
         thresholds = [1.0 if value is None else value for value in (node_threshold, edge_threshold)]
         graph = graph.prune(*thresholds)
+    shown = groups or Groups()
+
+    def label_at(layer: int, pos: int, feature: int) -> str | None:
+        return shown.label_of(layer, pos, feature) or (label_of(layer, feature) if label_of else None)
+
+    nodes = nodes_of(graph, label_at)
     data = {
         "metadata": metadata_of(
             graph, slug, scan, transcoder_list=transcoder_list, node_threshold=node_threshold,
             edge_threshold=edge_threshold, more=metadata or {},
         ),
-        "qParams": Groups(groups=tuple(groups)).q_params(),
-        "nodes": nodes_of(graph, label_of),
+        "qParams": shown.within({node["node_id"] for node in nodes}).q_params(),
+        "nodes": nodes,
         "links": links_of(graph),
     }  # fmt: skip
     return GraphJson(data=data, path=Path(f"{slug}.json"))
@@ -186,7 +179,7 @@ def write_json(graph: Graph, folder: Path | str, slug: str, *, scan: str | None,
         graph: the graph.
         folder: where graphs lie that a viewer serves together.
         slug: the graph's name; one of this name is replaced.
-        scan: which transcoders made it, as `org/repo`; None where `transcoder_list` says it.
+        scan: as for `to_graph_json`.
         **settings: those of `to_graph_json`.
 
     Raises:

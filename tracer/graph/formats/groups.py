@@ -1,4 +1,5 @@
-"""Named groups of nodes, as viewers of graphs save them: in a file's `qParams`, or in the address of a page.
+"""Named groups of nodes: in a file of their own, and as viewers of graphs save them, in a file's `qParams` or in the
+address of a page.
 
 circuit-tracer's viewer and Neuronpedia use the same three parameters (`circuit_tracer/frontend/assets` 0.5.0, and
 addresses of Neuronpedia's pages): `pinnedIds`, node ids joined by commas; `supernodes`, JSON `[[label, node_id, ...],
@@ -8,12 +9,19 @@ viewer, and `{layer}_{feature}_{pos}` with that number in Neuronpedia.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
+import yaml
+from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError
+
 from tracer.errors import DataError
+from tracer.files.limits import checked_size, refused
+from tracer.files.writing import write_file
+from tracer.graph.formats.group_parameters import labels_by_key, malformed, pinned_ids, supernodes
 from tracer.graph.formats.ids import cantor, feature_id, feature_of_id
 from tracer.graph.formats.json_graph import feature_place
 
@@ -22,18 +30,31 @@ _SHOWN_URL = 200
 _OLD_STRIDE = 100_000
 """Neuronpedia's first graphs number a feature `layer * 100000 + feature`."""
 
+_MAX_FILE_BYTES = 64 * 1024**2
+_YAML_LINE_ENDS = "\x85\u2028\u2029"
+"""Which YAML reads as spaces where they are not escaped."""
+
 Member = tuple[int, int, int]
 """(layer, pos, feature)."""
+_Number = Annotated[StrictInt, Field(ge=0, lt=2**62)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Nodes that are shown as one."""
+    """Nodes that are shown as one; what people take to play one part.
+
+    Its members can be edited together (`tracer.intervene.edits.edits_of`) and looked for in the graphs of a run
+    (`tracer.aggregate.group_support.group_support`).
+    """
 
     name: str
     node_ids: tuple[str, ...]
     members: tuple[Member, ...]
     """Those of them that are features."""
+
+    def features(self) -> list[tuple[int, int]]:
+        """Its features as (layer, feature), each once, whatever their positions."""
+        return list(dict.fromkeys((layer, feature) for layer, _, feature in self.members))
 
     @classmethod
     def of_features(cls, name: str, members: Sequence[Member]) -> "Group":
@@ -85,8 +106,8 @@ class Groups:
         pinned = q_params.get("pinnedIds")
         return cls(
             groups=tuple(_groups(q_params.get("supernodes"), where, places, n_layers)),
-            pinned=_pinned(pinned, where) if pinned is not None else None,
-            labels=_labels(q_params.get("clerps"), where),
+            pinned=pinned_ids(pinned, where) if pinned is not None else None,
+            labels=labels_by_key(q_params.get("clerps"), where),
         )
 
     @classmethod
@@ -109,9 +130,9 @@ class Groups:
             texts = [parts.query, parts.fragment.lstrip("?/!")]
             found = {key: values[0] for text in texts for key, values in parse_qs(text).items()}
         except ValueError as error:
-            raise _malformed(where, f"no address ({error})") from error
+            raise malformed(where, f"no address ({error})") from error
         if not {"pinnedIds", "supernodes", "clerps"} & found.keys():
-            raise _malformed(where, "an address without pinnedIds, supernodes and clerps")
+            raise malformed(where, "an address without pinnedIds, supernodes and clerps")
         groups = cls.from_q_params(found, where=where, nodes=nodes, n_layers=n_layers)
         model = _MODEL.fullmatch(parts.path)
         return cls(
@@ -129,6 +150,20 @@ class Groups:
         found |= {"pinnedIds": self._shown(), "supernodes": self._supernodes()}
         # The viewer parses this entry, so it has to be text.
         return found | ({"clerps": self._clerps()} if self.labels else {})
+
+    def within(self, node_ids: Collection[str]) -> "Groups":
+        """Them without nodes that a graph does not have, and without groups of which it has none.
+
+        Args:
+            node_ids: the graph's nodes.
+        """
+        groups = []
+        for group in self.groups:
+            names = tuple(name for name in group.node_ids if name in node_ids)
+            members = tuple(member for member in group.members if feature_id(*member) in node_ids)
+            groups += [Group(name=group.name, node_ids=names, members=members)] if names else []
+        pinned = None if self.pinned is None else tuple(name for name in self.pinned if name in node_ids)
+        return replace(self, groups=tuple(groups), pinned=pinned)
 
     def query(self) -> str:
         """Them as parameters of an address, without `?`; circuit-tracer's viewer takes groups from there alone."""
@@ -167,18 +202,10 @@ class Groups:
 
 def _groups(found: Any, where: str, places: Mapping[str, Member | None] | None, n_layers: int | None) -> list[Group]:
     groups = []
-    for entry in _listed(found, "supernodes", where):
-        if not isinstance(entry, list) or not entry or not all(isinstance(part, str) for part in entry):
-            raise _malformed(where, f"a supernode {str(entry)[:100]!r}")
-        name, *node_ids = entry
+    for name, node_ids in supernodes(found, where):
         members = [_member(node_id, places, n_layers) for node_id in node_ids]
-        groups.append(
-            Group(
-                name=name,
-                node_ids=tuple(node_ids),
-                members=tuple(member for member in members if member is not None),
-            )
-        )
+        known = tuple(member for member in members if member is not None)
+        groups.append(Group(name=name, node_ids=node_ids, members=known))
     return groups
 
 
@@ -190,46 +217,83 @@ def _member(node_id: str, places: Mapping[str, Member | None] | None, n_layers: 
     return None if is_target else member
 
 
-def _pinned(found: Any, where: str) -> tuple[str, ...]:
-    """A list, or text with commas, from which viewers read it too."""
-    node_ids = unquote(found).split(",") if isinstance(found, str) else found
-    if not isinstance(node_ids, list) or not all(isinstance(node_id, str) for node_id in node_ids):
-        raise _malformed(where, f"pinnedIds {str(found)[:100]!r}")
-    return tuple(node_id for node_id in node_ids if node_id)
+class _SavedGroup(BaseModel, extra="forbid"):
+    name: StrictStr
+    members: tuple[tuple[_Number, _Number, _Number], ...] = ()
+    node_ids: tuple[StrictStr, ...] | None = None
 
 
-def _labels(found: Any, where: str) -> dict[str, str]:
-    labels = {}
-    for entry in _listed(found, "clerps", where):
-        match entry:
-            case [(str() | int()) as key, str() as label]:
-                labels[str(key)] = label
-            case _:
-                raise _malformed(where, f"an entry of clerps {str(entry)[:100]!r}")
-    return labels
+class _SavedGroups(BaseModel, extra="forbid"):
+    groups: tuple[_SavedGroup, ...]
+    pinned: tuple[StrictStr, ...] | None = None
+    labels: dict[StrictStr, StrictStr] = {}
+    slug: StrictStr | None = None
+    model: StrictStr | None = None
 
 
-def _listed(found: Any, name: str, where: str) -> list[Any]:
-    """A list, or text that is one in JSON, once or twice escaped; none where there is nothing."""
-    if isinstance(found, str):
-        if not found:
-            return []
-        for text in (found, unquote(found)):
-            try:
-                found = json.loads(text)
-                break
-            except (ValueError, RecursionError):
-                continue
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        raise _malformed(where, f"{name} {str(found)[:100]!r}")
-    return found
+class _Loader(yaml.SafeLoader):
+    """Without aliases, by which a few bytes stand for any number of entries."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias")
+        return super().compose_node(parent, index)
 
 
-def _malformed(where: str, found: str) -> DataError:
-    return DataError(
-        where, found=found,
-        expected="pinnedIds as id,id,...; supernodes as [[label, id, ...], ...]; clerps as [[key, label], ...]",
-        to_do="Copy the whole address, or save the view again.",
+def save_groups(groups: Groups, path: Path | str) -> None:
+    """Write groups as YAML that people can edit; `load_groups` gives them back.
+
+    Args:
+        groups: the groups, with pinned nodes and labels.
+        path: the file, written whole or not at all.
+    """
+    entries = [
+        {"name": group.name, "members": [list(member) for member in group.members], "node_ids": list(group.node_ids)}
+        for group in groups.groups
+    ]
+    others = {
+        "pinned": None if groups.pinned is None else list(groups.pinned),
+        "labels": dict(groups.labels) or None, "slug": groups.slug, "model": groups.model,
+    }  # fmt: skip
+    content = {"groups": entries} | {name: value for name, value in others.items() if value is not None}
+    style: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 120}
+    text = yaml.safe_dump(content, allow_unicode=True, **style)
+    is_safe = not any(mark in text for mark in _YAML_LINE_ENDS)
+    write_file(Path(path), (text if is_safe else yaml.safe_dump(content, **style)).encode())
+
+
+def load_groups(path: Path | str) -> Groups:
+    """The groups of a YAML file: `groups`, each with `name`, `members` as [layer, pos, feature] and, where it has nodes
+    that are no features, the `node_ids` of all; `pinned` node ids; `labels` under the keys of `clerps`.
+
+    Args:
+        path: a file of `save_groups`, or one that was written by hand.
+
+    Raises:
+        DataError: there is no such file, or it is too large or no YAML of groups.
+    """
+    path = Path(path)
+    checked_size(path, _MAX_FILE_BYTES)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        saved = _SavedGroups.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field_name = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise _no_groups(path, f"{field_name}: {first['msg']}") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise _no_groups(path, " ".join(str(error).split())[:200] or type(error).__name__) from error
+    groups = (
+        Group.of_features(group.name, group.members)
+        if group.node_ids is None
+        else Group(name=group.name, node_ids=group.node_ids, members=group.members)
+        for group in saved.groups
+    )
+    return Groups(groups=tuple(groups), pinned=saved.pinned, labels=saved.labels, slug=saved.slug, model=saved.model)
+
+
+def _no_groups(path: Path, found: str) -> DataError:
+    return refused(
+        path, found=found, expected="groups, each with a name and members as [layer, pos, feature]",
+        to_do="Mend the file, or make it anew with save_groups.",
     )  # fmt: skip

@@ -27,8 +27,8 @@ FEATURE_TYPES = {
 """The `feature_type` of each kind of node; features have the same one whatever their transcoders."""
 FIRST_DIRECTION = 2_000_000_000
 """In place of a token id: what targets that are no token's logit are numbered from."""
-_FEATURE_ID = re.compile(r"(\d{1,18})_(\d{1,18})_(\d{1,18})")
-_LAYER = re.compile(r"\d{1,4}")
+_FEATURE_ID = re.compile(r"([0-9]{1,18})_([0-9]{1,18})_([0-9]{1,18})")
+_LAYER = re.compile(r"[0-9]{1,4}")
 _SLUG = re.compile(r"\w[\w .,()+=@~-]*")
 _LONGEST_SLUG_BYTES = 200
 

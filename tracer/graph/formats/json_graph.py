@@ -2,13 +2,15 @@
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tracer.files.limits import refused
+from tracer.errors import DataError
+from tracer.files.limits import refused, shown
 from tracer.graph.formats.ids import FEATURE_TYPES, FIRST_DIRECTION, feature_of_id, layer_number, uncantor
 from tracer.graph.graph import Graph, Target
 from tracer.graph.influence import edge_influence, normalise_edges
@@ -43,8 +45,7 @@ def graph_of(data: dict[str, Any], path: Path) -> Graph:
         DataError: a node is of an unknown type or outside the prompt, or an edge does not lead to a higher layer.
     """
     nodes, metadata = data["nodes"], data["metadata"]
-    places = [_place(node, path) for node in nodes]
-    layout, indices = _layout(places, len(metadata["prompt_tokens"]), path)
+    places, layout, indices = _arranged(data, path)
     node_mask = torch.zeros(layout.n_nodes, dtype=torch.bool)
     node_mask[indices] = True
     if int(node_mask.sum()) != len(nodes):
@@ -76,6 +77,50 @@ def graph_of(data: dict[str, Any], path: Path) -> Graph:
     )
 
 
+def within_graph(data: dict[str, Any], graph: Graph, path: Path) -> tuple[list[Any], list[Any]]:
+    """The nodes and links of a file that are in a graph made of it, each the file's own entry, in the file's order.
+
+    Links of nodes that are not in the file stay: they are in no graph.
+
+    Args:
+        data: graph JSON whose nodes and links have the right types and distinct names.
+        graph: the graph of it, or that graph pruned.
+        path: its file, named in errors.
+
+    Raises:
+        DataError: as `graph_of`, or the graph has nodes or edges that the file has not.
+    """
+    _, layout, indices = _arranged(data, path)
+    is_same_layout = graph.layout.n_nodes == layout.n_nodes and torch.equal(graph.layout.features, layout.features)
+    is_in_file = torch.zeros(layout.n_nodes, dtype=torch.bool)
+    is_in_file[indices] = True
+    if not is_same_layout or bool((graph.node_mask & ~is_in_file).any()):
+        raise _foreign(path, "a graph with other nodes")
+    kept = graph.node_mask[indices].tolist()
+    nodes = [node for node, is_kept in zip(data["nodes"], kept, strict=True) if is_kept]
+    edges = Counter(
+        zip(graph.edge_target.tolist(), graph.edge_source.tolist(), graph.edge_weight.tolist(), strict=True)
+    )
+    index_of = {node["node_id"]: idx for node, idx in zip(data["nodes"], indices, strict=True)}
+    links = []
+    for link in data["links"]:
+        ends = index_of.get(link["target"]), index_of.get(link["source"])
+        edge = (*ends, float(link["weight"]))
+        if None in ends or edges[edge] > 0:
+            links.append(link)
+            edges[edge] -= 1
+    if any(n_left > 0 for n_left in edges.values()):
+        raise _foreign(path, "a graph with other edges")
+    return nodes, links
+
+
+def _foreign(path: Path, found: str) -> DataError:
+    return refused(
+        path, found=found, expected="the graph of this file, or that graph pruned",
+        to_do="Make a file of the graph itself with to_graph_json.",
+    )  # fmt: skip
+
+
 def feature_place(node: dict[str, Any]) -> tuple[int, int, int] | None:
     """The (layer, pos, feature) of a feature's node; None for other nodes and for names that say nothing.
 
@@ -104,10 +149,17 @@ def _place(node: dict[str, Any], path: Path) -> _Place:
     elif kind is not None and layer is not None:
         return _Place(kind=kind, layer=layer, pos=pos, feature=0)
     raise refused(
-        path, found=f"node {node['node_id']} of type {node['feature_type']!r} in layer {node['layer']!r}",
+        path, found=f"node {node['node_id']} of type {shown(node['feature_type'])} in layer {shown(node['layer'])}",
         expected=f"one of {', '.join(_KINDS)}, named by layer, feature and position",
         to_do="Graphs with other kinds of nodes cannot be read; the file as it is can be.",
     )  # fmt: skip
+
+
+def _arranged(data: dict[str, Any], path: Path) -> tuple[list[_Place], NodeLayout, list[int]]:
+    """Where every node belongs, the numbering, and each node's index in it."""
+    places = [_place(node, path) for node in data["nodes"]]
+    layout, indices = _layout(places, len(data["metadata"]["prompt_tokens"]), path)
+    return places, layout, indices
 
 
 def _layout(places: list[_Place], n_pos: int, path: Path) -> tuple[NodeLayout, list[int]]:
@@ -149,7 +201,7 @@ def _edges(
     ends = torch.tensor([[index_of[link["target"]], index_of[link["source"]]] for link in known], dtype=torch.int32)
     ends = ends.view(-1, 2)
     return ends[:, 0].contiguous(), ends[:, 1].contiguous(), torch.tensor(
-        [link["weight"] for link in known], dtype=torch.float64
+        [float(link["weight"]) for link in known], dtype=torch.float64
     )  # fmt: skip
 
 
@@ -178,5 +230,5 @@ def _activations(nodes: list[dict[str, Any]], indices: list[int], layout: NodeLa
     for node, idx in zip(nodes, indices, strict=True):
         value = node.get("activation")
         if idx < layout.n_features and value is not None:
-            activations[idx] = value
+            activations[idx] = float(value)
     return activations

@@ -10,11 +10,11 @@ from tracer.graph.formats.ids import FEATURE_TYPES, names_of
 from tracer.graph.graph import Graph
 from tracer.graph.layout import NodeKind
 
-LabelOf = Callable[[int, int], str | None]
-"""The label of (layer, feature)."""
+LabelAt = Callable[[int, int, int], str | None]
+"""The label of (layer, pos, feature)."""
 
 
-def nodes_of(graph: Graph, label_of: LabelOf | None = None) -> list[dict[str, Any]]:
+def nodes_of(graph: Graph, label_of: LabelAt | None = None) -> list[dict[str, Any]]:
     """The kept nodes in node order.
 
     Args:
@@ -55,12 +55,12 @@ def _layer(kind: NodeKind, layer: int) -> str:
     return str(layer + 1 if kind is NodeKind.logit else layer)
 
 
-def _particulars(graph: Graph, kind: NodeKind, idx: int, label_of: LabelOf | None) -> dict[str, Any]:
+def _particulars(graph: Graph, kind: NodeKind, idx: int, label_of: LabelAt | None) -> dict[str, Any]:
     """What only features or only targets have."""
     if kind is NodeKind.feature:
-        layer, _, feature = graph.layout.features[idx].tolist()
+        layer, pos, feature = graph.layout.features[idx].tolist()
         activation = float(graph.activations[idx])
-        label = label_of(layer, feature) if label_of else None
+        label = label_of(layer, pos, feature) if label_of else None
         return {"activation": None if activation != activation else activation, "clerp": label or ""}
     if kind is NodeKind.logit:
         target_idx = idx - graph.layout.first_target

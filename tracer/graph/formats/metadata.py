@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from tracer.graph.graph import Graph
 LISTING = "graph-metadata.json"
 SCHEMA_VERSION = 1
 """From which on `feature` is Cantor's pairing of layer and feature."""
+_ON_THE_HUB = re.compile(
+    r"(hf://)?(?P<repository>\w[\w.-]*/\w[\w.-]*)(/(?P<folder>[^/@:?][^@:?]*))?"
+    r"((@|\?revision=)(?P<revision>[^@:?&]+))?"
+)
 
 
 def metadata_of(
@@ -31,7 +36,7 @@ def metadata_of(
     Args:
         graph: the graph.
         slug: its name.
-        scan: which transcoders made it; where None, a name is made of `transcoder_list`.
+        scan: which transcoders made it; where None or empty, a name is made of `transcoder_list`.
         transcoder_list: each layer's transcoders, where they are not one set.
         node_threshold: share of influence whose nodes were kept.
         edge_threshold: share of influence whose edges were kept.
@@ -40,7 +45,7 @@ def metadata_of(
     return (
         {
             "slug": slug,
-            "scan": custom_scan(transcoder_list) if scan is None else scan,
+            "scan": scan or custom_scan(transcoder_list),
             "transcoder_list": list(transcoder_list),
             "prompt_tokens": list(graph.tokens),
             "prompt": graph.text,
@@ -64,6 +69,24 @@ def custom_scan(transcoder_list: Sequence[str]) -> str:
         transcoder_list: each layer's transcoders.
     """
     return f"custom-{hashlib.sha256('-'.join(transcoder_list).encode()).hexdigest()[:16]}"
+
+
+def viewer_scan(reference: str) -> str:
+    """A reference to transcoders as circuit-tracer's viewer reads it, for `scan`.
+
+    circuit-tracer parts a repository from the folder in it by `//` (`circuit_tracer/utils/hf_utils.py` 0.5.0):
+    `org/repo/sub@rev` and `hf://org/repo/sub?revision=rev` become `org/repo//sub@rev`. Whatever is no name on the hub
+    stays as it is; a relative path can look like one, so that the caller has to know it.
+
+    Args:
+        reference: the name under which a set was loaded.
+    """
+    named = _ON_THE_HUB.fullmatch(reference)
+    if not named:
+        return reference
+    folder = f"//{named['folder'].rstrip('/')}" if named["folder"] else ""
+    revision = f"@{named['revision']}" if named["revision"] else ""
+    return f"{named['repository']}{folder}{revision}"
 
 
 def list_graph(folder: Path, metadata: Mapping[str, Any]) -> None:

@@ -62,7 +62,13 @@ def describe(folder: Path, facts: CheckpointFacts, read_layer: LayerReader) -> S
         layers = [read_layer(_listed(folder, entry), layer) for layer, entry in enumerate(listed)]
     else:
         layers = [_layer_files(folder, layer, cross_layer) for layer in range(facts.n_layers)]
-    is_topk = settings.get("activation") == "topk"
+    activation = settings.get("activation")
+    if activation is not None and any(layer.threshold is not None for layer in layers):
+        raise ModelError(
+            where, found=f"activation {activation!r}, and thresholds in the files", expected="one nonlinearity",
+            to_do="Take `activation` out where the set is JumpReLU.",
+        )  # fmt: skip
+    is_topk = activation == "topk"
     return SetFiles(
         format="circuit-tracer",
         layers=tuple(layers),
@@ -99,7 +105,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
                 str(path), found=f"{key} {settings.get(key)!r}", expected=expected_values, to_do="Mend it."
             )
     k, listed = settings.get("k"), settings.get("transcoders")
-    if settings.get("activation") == "topk" and not (isinstance(k, int) and k > 0):
+    if settings.get("activation") == "topk" and not (type(k) is int and k > 0):
         raise ModelError(str(path), found=f"k {k!r}", expected="a positive number with topk", to_do="Mend it.")
     is_list = isinstance(listed, list) and all(isinstance(entry, str) for entry in listed)
     if listed is not None and not is_list:
@@ -148,6 +154,10 @@ def layer_of(tensors: dict[str, StoredTensor], where: str) -> LayerFiles:
         ModelError: a tensor is missing or unknown.
     """
     plain = {name.removeprefix("activation_function."): tensor for name, tensor in tensors.items()}
+    if len(plain) != len(tensors):
+        raise ModelError(
+            where, found="threshold and activation_function.threshold", expected="one of them", to_do="Check the file."
+        )
     check_names(plain, where, _REQUIRED, _ALLOWED)
     return LayerFiles(**plain | {"W_dec": plain["W_dec"].with_written()}, where=where)
 

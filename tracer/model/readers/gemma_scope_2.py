@@ -108,7 +108,7 @@ def _cross_layers(folder: Path, n_layers: int) -> list[LayerFiles]:
     tensors, where = safetensors_tensors(folder / _FILE), str(folder / _FILE)
     return [
         layer_of({name: tensor.at(layer) for name, tensor in tensors.items()}, where, layer)
-        for layer in range(max((tensor.shape[0] for tensor in tensors.values()), default=0))
+        for layer in range(max((tensor.shape[0] for tensor in tensors.values() if tensor.shape), default=0))
     ]
 
 

@@ -139,7 +139,7 @@ def _architecture(settings: dict[str, Any], path: Path) -> tuple[str, TopK | Non
         architecture, k = "topk", kwargs.get("k") if isinstance(kwargs, dict) else None
     elif activation not in ("relu", "topk"):
         raise _refused(path, f"activation_fn {activation!r}", "relu or topk")
-    if architecture not in SAES | TRANSCODERS:
+    if not isinstance(architecture, str) or architecture not in SAES | TRANSCODERS:
         raise _refused(path, f"architecture {architecture!r}", " or ".join(SAES | TRANSCODERS))
     if settings.get("hook_head_index") is not None:
         raise _refused(path, f"hook_head_index {settings['hook_head_index']!r}", "all heads side by side")

@@ -96,6 +96,27 @@ def parse_record(content: bytes, where: str) -> FeatureRecord:
         raise as_data_error(error, where, "a feature record of circuit-tracer") from error
 
 
+def check_number(record: FeatureRecord, layer: int, feature: int, where: str) -> None:
+    """Refuse a record that is another feature's; `index` is the number of `cantor`, in some packs the feature's own.
+
+    Args:
+        record: the record.
+        layer: of the feature whose place it is in.
+        feature: its index within the layer.
+        where: names the record in errors.
+
+    Raises:
+        DataError: `index` is neither number.
+    """
+    number = cantor(layer, feature)
+    if record.index not in (number, feature):
+        raise DataError(
+            where, found=f"index {record.index}",
+            expected=f"{number} or {feature} for feature {feature} of layer {layer}",
+            to_do="Write or download the file again.",
+        )  # fmt: skip
+
+
 def as_data_error(error: ValidationError, where: str, expected: str) -> DataError:
     """The first thing that is wrong, as an error for the user."""
     first = error.errors(include_url=False, include_input=False)[0]
@@ -114,7 +135,7 @@ def read_files(folder: Path) -> Iterator[FeatureFile]:
     """The features of a folder that `write_files` filled, by layer and feature; other files are passed over.
 
     Raises:
-        DataError: a file is larger than `MAX_RECORD_BYTES` or no feature record.
+        DataError: a file is larger than `MAX_RECORD_BYTES`, no feature record, or one of another feature.
     """
     numbers = [int(path.stem) for path in folder.glob("*.json") if path.stem.isascii() and path.stem.isdigit()]
     for (layer, feature), number in sorted((uncantor(number), number) for number in numbers):
@@ -124,4 +145,6 @@ def read_files(folder: Path) -> Iterator[FeatureFile]:
         if len(content) > MAX_RECORD_BYTES:
             expected = f"at most {MAX_RECORD_BYTES} bytes"
             raise DataError(str(path), found="a larger file", expected=expected, to_do="Check where it comes from.")
-        yield FeatureFile(layer, feature, parse_record(content, str(path)))
+        record = parse_record(content, str(path))
+        check_number(record, layer, feature, str(path))
+        yield FeatureFile(layer, feature, record)

@@ -28,6 +28,7 @@ from tracer.views.exports.feature_files import (
     FeatureRecord,
     Record,
     as_data_error,
+    check_number,
     parse_record,
 )
 
@@ -92,7 +93,7 @@ def read_pack(folder: Path) -> Iterator[FeatureFile]:
 
     Raises:
         DataError: a file is absent, a name leads out of the folder, offsets descend or end behind the file, or a
-            record is damaged or larger than `MAX_RECORD_BYTES`.
+            record is damaged, larger than `MAX_RECORD_BYTES` or of another feature.
     """
     features = folder / FOLDER_NAME
     index = read_index(features / INDEX_NAME)
@@ -143,7 +144,9 @@ def _read_layers(folder: Path, index: dict[int, LayerIndex]) -> Iterator[Feature
                 if start == stop:
                     continue
                 where = f"{folder / entry.filename}, feature {feature}"
-                yield FeatureFile(layer, feature, _read_record(file, start, stop, where))
+                record = _read_record(file, start, stop, where)
+                check_number(record, layer, feature, where)
+                yield FeatureFile(layer, feature, record)
 
 
 def _read_record(file: BinaryIO, start: int, stop: int, where: str) -> FeatureRecord:

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from tracer.errors import DataError
 from tracer.graph.formats.graph_json import to_graph_json
-from tracer.graph.formats.metadata import list_graph
+from tracer.graph.formats.groups import Groups
+from tracer.graph.formats.metadata import list_graph, viewer_scan
 from tracer.graph.graph import Graph, Target
 from tracer.graph.layout import NodeLayout
 from tracer.tables.database import Connection, connect
 from tracer.views.exports.circuit_tracer_features import FileForm, export_circuit_tracer
 from tracer.views.exports.feature_pack import FOLDER_NAME
 from tracer.views.exports.folders import new_folder
+from tracer.views.exports.scans import Scan, scan_of
 from tracer.views.exports.tally import ExportSummary, Progress
 from tracer.views.readings import BEST_LABEL
 
@@ -142,12 +144,21 @@ def _places(nodes: pl.DataFrame, layout: NodeLayout) -> Tensor:
     return torch.tensor(places, dtype=torch.long)
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenGraph:
+    """A graph's name, and the parameters of an address that shows it with its groups, "" where it has none."""
+
+    slug: str
+    query: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewerExport:
     """What was written for circuit-tracer's viewer."""
 
     features: ExportSummary
-    slugs: tuple[str, ...]
+    graphs: tuple[WrittenGraph, ...]
+    scan: Scan
 
 
 def export_for_viewer(
@@ -157,6 +168,7 @@ def export_for_viewer(
     graph_ids: Sequence[str] = (),
     form: FileForm = "pack",
     scan: str | None = None,
+    groups: Groups | None = None,
     progress: Progress | None = None,
 ) -> ViewerExport:
     """Write the features of a run and some of its graphs, whose features have their labels as captions.
@@ -169,8 +181,9 @@ def export_for_viewer(
         out: a new or empty folder.
         graph_ids: the graphs.
         form: as for `export_circuit_tracer`.
-        scan: where viewers look for the features; when not given, that folder for the form `files`, else what the run
-            calls its transcoders.
+        scan: where viewers look for the features; when not given, that folder for the form `files`, else the place of
+            the run's transcoders on the hub, or the last part of their path.
+        groups: named groups, which every graph gets as far as it has their nodes; their labels go before the run's.
         progress: told how far the features are.
 
     Raises:
@@ -179,26 +192,33 @@ def export_for_viewer(
     with connect(database) as connection:
         ((transcoders, config),) = connection.execute("SELECT transcoders, config FROM runs").fetchall()
     pruning = json.loads(config).get("pruning", {})
-    if scan is None:
-        scan = LOCAL_SCAN if form == "files" else str(transcoders)
+    if scan is not None:
+        where = Scan(viewer_scan(scan), True)
+    else:
+        where = Scan(LOCAL_SCAN, True) if form == "files" else scan_of(str(transcoders))
     with new_folder(out) as folder:
         # A pack makes its own folder of that name.
         inner = folder / FOLDER_NAME if form == "files" else folder / "pack"
-        features = export_circuit_tracer(database, inner, transcoder_id=scan, form=form, progress=progress)
+        features = export_circuit_tracer(database, inner, transcoder_id=where.name, form=form, progress=progress)
         if form == "pack":
             (inner / FOLDER_NAME).rename(folder / FOLDER_NAME)
             inner.rmdir()
         with connect(database) as connection:
-            slugs = [_write_graph(connection, folder, graph_id, scan, pruning) for graph_id in graph_ids]
-    return ViewerExport(features=replace(features, folder=out), slugs=tuple(slugs))
+            graphs = [
+                _write_graph(connection, folder, graph_id, where.name, pruning, groups or Groups())
+                for graph_id in graph_ids
+            ]
+    return ViewerExport(features=replace(features, folder=out), graphs=tuple(graphs), scan=where)
 
 
-def _write_graph(connection: Connection, folder: Path, graph_id: str, scan: str, pruning: dict[str, Any]) -> str:
+def _write_graph(
+    connection: Connection, folder: Path, graph_id: str, scan: str, pruning: dict[str, Any], groups: Groups
+) -> WrittenGraph:
     graph = read_run_graph(connection, graph_id)
     labels = {(layer, feature): label for layer, feature, label in _frame(connection, LABELS, graph_id).iter_rows()}
     record = to_graph_json(
         graph, slug=slug_of(graph.text, graph_id), scan=scan, node_threshold=None, edge_threshold=None,
-        label_of=lambda layer, feature: labels.get((layer, feature)),
+        label_of=lambda layer, feature: labels.get((layer, feature)), groups=groups,
         metadata={"node_threshold": pruning.get("node_threshold"), "pruning_settings": pruning},
     )  # fmt: skip
     # The shares of the whole graph, which what pruning kept cannot say.
@@ -208,7 +228,8 @@ def _write_graph(connection: Connection, folder: Path, graph_id: str, scan: str,
     slug = record.metadata["slug"]
     record.save(folder / f"{slug}.json")
     list_graph(folder, record.metadata)
-    return slug
+    present = replace(groups.within({node["node_id"] for node in record.nodes}), slug=slug)
+    return WrittenGraph(slug, present.query() if present.groups else "")
 
 
 def slug_of(text: str, graph_id: str) -> str:

@@ -3,7 +3,7 @@
 import json
 from urllib.parse import parse_qs, urlsplit
 
-from tracer.views.exports.neuronpedia_links import NeuronpediaSources, feature_url, quick_list_url
+from tracer.tables.neuronpedia_links import NeuronpediaSources, feature_url, quick_list_url
 
 SOURCES = NeuronpediaSources("gemma-2-2b", "gemmascope-transcoder-16k")
 

@@ -15,9 +15,24 @@ class NeuronpediaSources:
     model_id: str
     source_set: str
 
+    @classmethod
+    def named(cls, name: str | None) -> "NeuronpediaSources | None":
+        """Those that `MODEL_ID/SOURCE_SET` names; None where nothing is named."""
+        return None if not name else cls(*name.split("/", 1))
+
     def source_id(self, layer: int) -> str:
         """The source of a layer."""
         return f"{layer}-{self.source_set}"
+
+
+def source_url(sources: NeuronpediaSources, layer: int) -> str:
+    """The page of a layer's source.
+
+    Args:
+        sources: where the transcoder set is.
+        layer: the layer.
+    """
+    return "/".join([SITE, *(quote(part, safe="") for part in (sources.model_id, sources.source_id(layer)))])
 
 
 def feature_url(sources: NeuronpediaSources, layer: int, feature: int) -> str:
@@ -28,11 +43,7 @@ def feature_url(sources: NeuronpediaSources, layer: int, feature: int) -> str:
         layer: layer that the feature reads.
         feature: index within its layer.
     """
-    return "/".join([
-        SITE,
-        *(quote(part, safe="") for part in (sources.model_id, sources.source_id(layer))),
-        str(feature),
-    ])
+    return f"{source_url(sources, layer)}/{feature}"
 
 
 def quick_list_url(sources: NeuronpediaSources, name: str, features: Sequence[tuple[int, int]]) -> str:

@@ -1,0 +1,47 @@
+"""In how many graphs of a run groups of features are found."""
+
+from pathlib import Path
+
+from tracer.aggregate.group_support import group_support
+from tracer.graph.formats.groups import Group
+from tracer.tables.database import query
+
+
+def test_graphs_with_one_and_with_all_members_are_counted(tiny_results: Path):
+    nodes = query(tiny_results, "SELECT DISTINCT graph_id, layer, feature FROM nodes WHERE kind = 'feature'")
+    held = {
+        graph_id: set(rows.select("layer", "feature").iter_rows())
+        for (graph_id,), rows in nodes.partition_by("graph_id", as_dict=True).items()
+    }
+    common, *others = sorted(set.union(*held.values()), key=lambda one: -sum(one in graph for graph in held.values()))
+    wanted = {
+        "one": [common],
+        "two": [common, others[0]],
+        "some": others[:4],
+        "rare": others[-2:],
+        "absent": [(0, 10**9)],
+    }
+    groups = [
+        # A position more changes nothing: features count, wherever they are.
+        Group.of_features(name, [(layer, pos, feature) for layer, feature in features for pos in (1, 2)])
+        for name, features in [*wanted.items(), ("empty", [])]
+    ]
+    found = group_support(tiny_results, groups)
+    (n_graphs,) = query(tiny_results, "SELECT n_graphs FROM runs").row(0)
+    expected = [
+        (
+            name,
+            len(features),
+            sum(bool(graph & set(features)) for graph in held.values()),
+            sum(graph >= set(features) for graph in held.values()) if features else 0,
+            n_graphs,
+        )
+        for name, features in [*wanted.items(), ("empty", [])]
+    ]
+    assert found.columns == ["name", "n_features", "n_graphs_any", "n_graphs_all", "n_graphs"]
+    assert found.rows() == expected
+    assert 0 < expected[1][3] < expected[1][2]
+
+
+def test_no_groups_give_no_rows(tiny_results: Path):
+    assert group_support(tiny_results, []).height == 0
