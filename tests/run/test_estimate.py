@@ -67,7 +67,8 @@ def test_active_features_are_a_guess_unless_given_or_fixed(tmp_path: Path) -> No
     assert estimate_run(config, n_tokens=9, rate=RATE).works[0].n_active == USUAL_ACTIVE
     assert estimate_run(config, n_tokens=9, n_active=7.5, rate=RATE).works[0].n_active == 7.5
     checkpoint = write_checkpoint("gpt2", tmp_path / "checkpoint")
-    transcoders = write_transcoders(checkpoint, tmp_path / "transcoders", cross_layer=False)
+    folder = tmp_path / "transcoders"
+    transcoders = write_transcoders(checkpoint, folder, cross_layer=False, nonlinearity="topk")
     settings = yaml.safe_load((transcoders / "config.yaml").read_text()) | {"activation": "topk", "k": 5}
     (transcoders / "config.yaml").write_text(yaml.safe_dump(settings))
     model = {"checkpoint": str(checkpoint), "transcoders": str(transcoders)}
