@@ -3,14 +3,15 @@
 import json
 from urllib.parse import parse_qs, urlsplit
 
-from tracer.tables.neuronpedia_links import NeuronpediaSources, feature_url, quick_list_url
+from tracer.tables.neuronpedia_links import NeuronpediaSources, quick_list_url, source_url
 
 SOURCES = NeuronpediaSources("gemma-2-2b", "gemmascope-transcoder-16k")
 
 
-def test_a_feature_has_a_page():
-    expected = "https://www.neuronpedia.org/gemma-2-2b/3-gemmascope-transcoder-16k/1234"
-    assert feature_url(SOURCES, 3, 1234) == expected
+def test_a_layer_has_a_page():
+    assert source_url(SOURCES, 3) == "https://www.neuronpedia.org/gemma-2-2b/3-gemmascope-transcoder-16k"
+    assert NeuronpediaSources.named("gemma-2-2b/gemmascope-transcoder-16k") == SOURCES
+    assert NeuronpediaSources.named(None) is None
 
 
 def test_a_list_names_its_features_in_order():

@@ -17,7 +17,6 @@ from tracer.corpus.tokens import SpecialTokenRule, special_token_rule, tokenize
 from tracer.errors import ModelError
 from tracer.model.architectures import CheckpointFacts, checkpoint_facts
 from tracer.model.booting import boot, check_dtype
-from tracer.model.checks import check_transcoders
 from tracer.model.device import resolve_device
 from tracer.model.forward import Capture, Forward, Hook, in_float32, padded
 from tracer.model.head_weights import head_weights
@@ -115,7 +114,6 @@ class ReplacementModel:
         facts = checkpoint_facts(folder)
         check_dtype(dtype, facts)
         set_folder = resolve(transcoders)
-        check_transcoders(checkpoint, transcoders)
         tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
         transcoder_set = read_transcoders(
             set_folder, facts, device=found_device, lazy_encoder=lazy_encoder, lazy_decoder=lazy_decoder

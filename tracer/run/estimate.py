@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tracer.attribution.cost import Item, Shape, Work, memory, seconds
 from tracer.config import RunConfig
-from tracer.model.checks import check_repositories, check_transcoders
+from tracer.model.checks import check_repositories
 from tracer.model.references import resolve
 from tracer.run.attributing import MAX_PASS_TOKENS
 from tracer.run.machine import Machine, machine_for, matrix_rate
@@ -58,7 +58,6 @@ def estimate_run(
     """
     check_repositories(config.model.checkpoint, config.model.transcoders)
     checkpoint, transcoders = resolve(config.model.checkpoint), resolve(config.model.transcoders)
-    check_transcoders(config.model.checkpoint, config.model.transcoders)
     settings = config.model
     shape = shape_of(
         checkpoint, transcoders, lazy_encoder=settings.lazy_encoder, lazy_decoder=settings.lazy_decoder

@@ -26,24 +26,13 @@ class NeuronpediaSources:
 
 
 def source_url(sources: NeuronpediaSources, layer: int) -> str:
-    """The page of a layer's source.
+    """The page of a layer's source; behind it, `/` and the index within its layer are that of a feature.
 
     Args:
         sources: where the transcoder set is.
         layer: the layer.
     """
     return "/".join([SITE, *(quote(part, safe="") for part in (sources.model_id, sources.source_id(layer)))])
-
-
-def feature_url(sources: NeuronpediaSources, layer: int, feature: int) -> str:
-    """The page of a feature.
-
-    Args:
-        sources: where the transcoder set is.
-        layer: layer that the feature reads.
-        feature: index within its layer.
-    """
-    return f"{source_url(sources, layer)}/{feature}"
 
 
 def quick_list_url(sources: NeuronpediaSources, name: str, features: Sequence[tuple[int, int]]) -> str:
