@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help demo test test-all lint format types clean train-demo-model chromium
-.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-gpu
+.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-shared-weights benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -75,6 +75,9 @@ benchmark-actors: $(INSTALLED)  ## two actors against one, five pairs in turns; 
 
 benchmark-lazy: $(INSTALLED)  ## memory of a transcoder set of 4 GB that stays on disk
 	$(RUN)/python -m tests.benchmarks.lazy_set
+
+benchmark-shared-weights: $(INSTALLED)  ## how much of their weights 1, 2 and 4 processes on one machine share
+	$(RUN)/python -m tests.benchmarks.shared_weights
 
 benchmark-gpu: $(INSTALLED)  ## the same at the shape of Gemma 2 2B, on a CUDA device
 	$(RUN)/python -m tests.benchmarks.gpu

@@ -51,6 +51,12 @@ class ModelConfig(Settings):
         description="leave decoders on disk and read rows of active features; none given: if they are large",
         json_schema_extra=NOT_IN_RESULTS,
     )
+    shared_cache: str | None = Field(
+        None,
+        description="folder on a local disk for weights converted to float32, which all actors of a machine without "
+        "GPUs share then; none given: each holds its own",
+        json_schema_extra=NOT_IN_RESULTS,
+    )
     trust_remote_code: bool = Field(False, description="whether a repository may run code of its own")
 
 

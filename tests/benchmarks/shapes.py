@@ -67,6 +67,10 @@ SHAPES = {
             d_mlp=704, n_features=1024, n_active=20.8, decoders="fitted",
         ),
         Shape(
+            name="llama-12x768", architecture="llama", n_layers=12, d_model=768, n_heads=12, n_kv_heads=4, d_head=64,
+            d_mlp=2048, n_features=3072, n_active=19.4, decoders="fitted",
+        ),
+        Shape(
             name="gemma-2-2b", architecture="gemma2", n_layers=26, d_model=2304, n_heads=8, n_kv_heads=4, d_head=256,
             d_mlp=9216, n_features=16384, n_active=70, decoders="fitted", d_vocab=256000, lengths=(16, 64, 512),
         ),

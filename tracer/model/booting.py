@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tracer.errors import ModelError
 from tracer.model.architectures import CheckpointFacts
+from tracer.model.shared_weights import shared_checkpoint
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -46,8 +47,11 @@ def boot(
     *,
     dtype: torch.dtype = torch.float32,
     trust_remote_code: bool = False,
+    shared_cache: Path | None = None,
 ) -> "TransformerBridge":
     """The bridge with raw weights and no gradients.
+
+    On a CPU weights stay mapped where the files hold them in the precision asked for, and processes share them.
 
     Args:
         folder: the checkpoint.
@@ -55,6 +59,7 @@ def boot(
         device: where it is put.
         dtype: precision in which weights are held and run.
         trust_remote_code: whether the checkpoint may run code of its own.
+        shared_cache: on a CPU, a folder for weights that must be taken to float32, which processes share then.
 
     Raises:
         ModelError: weights that cannot be loaded, or that the bridge computes otherwise.
@@ -62,9 +67,12 @@ def boot(
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoModelForCausalLM
 
+    weights_folder = folder
+    if shared_cache is not None and device.type == "cpu" and dtype == torch.float32:
+        weights_folder = shared_checkpoint(folder, shared_cache)
     try:
         hf_model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation="eager", trust_remote_code=trust_remote_code
+            weights_folder, dtype=dtype, attn_implementation="eager", trust_remote_code=trust_remote_code
         )
         hf_model.to(device=device)
     except (OSError, ValueError, RuntimeError) as error:

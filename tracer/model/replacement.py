@@ -89,6 +89,7 @@ class ReplacementModel:
         lazy_encoder: bool = False,
         lazy_decoder: bool | None = None,
         trust_remote_code: bool = False,
+        shared_cache: str | Path | None = None,
         check: bool = True,
     ) -> "ReplacementModel":
         """Load a Hugging Face checkpoint and a transcoder set in any layout of `tracer.model.readers`.
@@ -102,6 +103,8 @@ class ReplacementModel:
             lazy_decoder: leave decoders on disk and read the rows of active features when they are needed; when not
                 given, for sets whose decoders are large.
             trust_remote_code: whether the checkpoint may run code of its own.
+            shared_cache: local folder where weights that must be converted to float32 are kept for all processes of the
+                machine, on a CPU.
             check: log a warning where the transcoders do not reconstruct MLP outputs, as when files are read the wrong
                 way; takes a prompt's forward pass.
 
@@ -115,15 +118,19 @@ class ReplacementModel:
         check_dtype(dtype, facts)
         set_folder = resolve(transcoders)
         tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
+        cache = None if shared_cache is None else Path(shared_cache).expanduser()
         transcoder_set = read_transcoders(
-            set_folder, facts, device=found_device, lazy_encoder=lazy_encoder, lazy_decoder=lazy_decoder
-        )
+            set_folder, facts, device=found_device, lazy_encoder=lazy_encoder, lazy_decoder=lazy_decoder,
+            shared_cache=cache,
+        )  # fmt: skip
         if not facts.explicit:
             logger.warning(
                 "%s: its architecture is not in the table of tracer.model.architectures, so its graphs come from the "
                 "autograd oracle, which is slow", checkpoint,
             )  # fmt: skip
-        bridge = boot(folder, tokenizer, found_device, dtype=dtype, trust_remote_code=trust_remote_code)
+        bridge = boot(
+            folder, tokenizer, found_device, dtype=dtype, trust_remote_code=trust_remote_code, shared_cache=cache
+        )
         model = cls(bridge, tokenizer, transcoder_set, facts)
         if check:
             warn_of_poor_reconstruction(model)

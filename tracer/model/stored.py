@@ -40,6 +40,13 @@ class StoredTensor:
         """What it takes in float32."""
         return 4 * prod(self.shape)
 
+    @property
+    def is_used_as_stored(self) -> bool:
+        """Whether its file holds it in float32, row by row, so that it can be mapped and needs no memory of its own."""
+        plain = (prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
+        in_rows = all(size == 1 or step == n for size, step, n in zip(self.shape, self.strides, plain, strict=True))
+        return self.held is None and self.dtype == torch.float32 and in_rows
+
     def transposed(self) -> "StoredTensor":
         """The last two axes swapped.
 

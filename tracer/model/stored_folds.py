@@ -54,6 +54,10 @@ def _fields_of(stored: StoredTensor) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Finished(StoredTensor):
+    @property
+    def is_used_as_stored(self) -> bool:
+        return False
+
     def _seen_as(self, shape: Sequence[int], strides: Sequence[int], first: int) -> NoReturn:
         raise AssertionError(f"{shape}, {strides} from {first}: scaling and joining come last")
 

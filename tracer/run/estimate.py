@@ -62,6 +62,8 @@ def estimate_run(
     shape = shape_of(
         checkpoint, transcoders, lazy_encoder=settings.lazy_encoder, lazy_decoder=settings.lazy_decoder
     )  # fmt: skip
+    if settings.shared_cache is not None:
+        shape = replace(shape, model_is_mapped=True, transcoders_are_mapped=True)
     machine, attribution = machine_for(config), config.attribution
     lengths = [n_tokens] if n_tokens is not None else sampled_lengths(config, checkpoint)
     n_active = float(n_active if n_active is not None else topk_of(checkpoint, transcoders) or USUAL_ACTIVE)

@@ -64,6 +64,7 @@ class TraceWorker:
             trust_remote_code=settings.trust_remote_code,
             lazy_encoder=settings.lazy_encoder,
             lazy_decoder=settings.lazy_decoder,
+            shared_cache=settings.shared_cache,
             check=False,
         )
         self.complaint = poor_reconstruction(self.model)

@@ -21,9 +21,10 @@ from tracer.model.readers import (
     sae_lens,
     sparsify,
 )
-from tracer.model.readers.build import build
+from tracer.model.readers.build import build, is_lazy
 from tracer.model.readers.set_files import LayerFiles, SetFiles, checked
 from tracer.model.references import content_hash, resolve
+from tracer.model.shared_weights import shared_set
 from tracer.model.stored import safetensors_tensors
 from tracer.model.transcoders import TranscoderSet
 
@@ -114,6 +115,7 @@ def read_transcoders(
     device: torch.device,
     lazy_encoder: bool = False,
     lazy_decoder: bool | None = None,
+    shared_cache: Path | None = None,
 ) -> TranscoderSet:
     """Read a set of any known layout for a model, in float32.
 
@@ -123,10 +125,15 @@ def read_transcoders(
         device: where everything is put that does not stay on disk.
         lazy_encoder: leave encoders on disk.
         lazy_decoder: leave decoders on disk; when not given, if they are large.
+        shared_cache: on a CPU, a folder for held matrices that must be converted, which processes share then.
 
     Raises:
         DataError: as `describe_transcoders`.
         ModelError: as `describe_transcoders`.
     """
     files = describe_transcoders(path, facts)
+    if shared_cache is not None and device.type == "cpu":
+        lazy = {"W_enc": lazy_encoder, "W_dec": is_lazy(files, lazy_decoder), "W_skip": False}
+        held = [name for name, stays_on_disk in lazy.items() if not stays_on_disk]
+        files = shared_set(files, set_hash(path), shared_cache, held)
     return build(files, facts, device=device, lazy_encoder=lazy_encoder, lazy_decoder=lazy_decoder)
