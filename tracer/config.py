@@ -177,6 +177,13 @@ class RunnerConfig(Settings):
     )
     n_threads: int = Field(1, ge=1, description="CPU threads per actor; fixed, because sums round by it")
     shard_size: int = Field(64, ge=1, description="prompts per shard, the unit of commit and retry")
+    lease_s: float = Field(
+        60.0,
+        gt=0.0,
+        description="time that the driver of a run in an object store may be silent before another may take its place, "
+        "seconds",
+        json_schema_extra=NOT_IN_RESULTS,
+    )
     max_attempts: int = Field(
         3, ge=1, description="tries per shard before quarantine", json_schema_extra=NOT_IN_RESULTS
     )

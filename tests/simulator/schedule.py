@@ -12,11 +12,11 @@ from tracer.config import RunnerConfig
 from tracer.corpus.shards import Shard
 from tracer.errors import RunError
 from tracer.run.backlog import Backlog
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import Ledger, Receipt, ShardError
 from tracer.run.progress import TraceProgress
 from tracer.run.protocol.driver import Driver
 from tracer.run.tracing import trace_shards
+from tracer.storage.store import open_store
 
 MAX_ATTEMPTS = 3
 MAX_CALM_SESSIONS = 4
@@ -26,7 +26,7 @@ class SimulatedLedger(Ledger):
     """The ledger of one driver session over simulated storage; says no where the real one does."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(RunFolder(Path("/simulated")))
+        super().__init__(open_store(Path("/simulated")))
         self.world, self.storage = world, world.storage
 
     def has_parts(self, receipt: Receipt) -> bool:

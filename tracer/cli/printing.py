@@ -29,11 +29,12 @@ def print_table(frame: "pl.DataFrame") -> None:
     print_frame(frame, make_console(width_elsewhere=UNLIMITED_WIDTH))
 
 
-def print_summary_of(database: Path) -> None:
-    """The summary of a run."""
+def print_summary_of(run: str) -> None:
+    """The summary of a run, given as for `database_of`."""
+    from tracer.storage.store import is_uri
     from tracer.views.summary import print_summary, summarise
 
-    print_summary(summarise(database), make_console())
+    print_summary(summarise(database_of(run)), make_console(), uri=run if is_uri(run) else None)
 
 
 def print_written(path: Path) -> None:
@@ -47,6 +48,13 @@ def print_no_features(scan: str) -> None:
     make_console().print(Text(text), soft_wrap=True)
 
 
-def database_of(run: Path) -> Path:
-    """The results file of a run folder, or the file itself where that is given."""
-    return run if run.suffix == ".duckdb" else run / "results.duckdb"
+def database_of(run: str) -> Path:
+    """The results file of a run folder, fetched where that is a URI, or the file itself where that is given."""
+    from tracer.run.folder import DATABASE_NAME
+    from tracer.storage.store import is_uri, open_store
+
+    if is_uri(run):
+        with open_store(run).fetched([DATABASE_NAME]) as root:
+            return root / DATABASE_NAME
+    path = Path(run)
+    return path if path.suffix == ".duckdb" else path / DATABASE_NAME
