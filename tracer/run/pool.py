@@ -121,7 +121,7 @@ class ActorPool:
             up = WorkerUp(min(idle), now=time.monotonic()) if idle else self._next_start(-1 - extra)
             if isinstance(up, WorkerUp):
                 try:
-                    promised = self._actors[up.worker].feature_logits.remote(features, n_tokens)
+                    promised: ray.ObjectRef = self._actors[up.worker].feature_logits.remote(features, n_tokens)
                     rows: pa.Table = ray.get(promised, timeout=self._config.hung_after_s)
                 except RayError as error:
                     message = _short(error)
