@@ -81,7 +81,7 @@ def _traced(config: Path, root: Path, shard_size: int, every_s: float) -> list[S
         n_done = sum(1 for _ in (root / "shards").glob("[!.]*.json"))
         held = {process: _resident_mb(process) for process in [driver.pid, *processes]}
         actors = {process: held[process] for process in processes if held[process]}
-        if n_done and held[driver.pid]:
+        if n_done and actors and held[driver.pid]:
             samples.append(Sample(n_done * shard_size, time.monotonic() - started, held[driver.pid], actors))
         time.sleep(every_s)
     reader.join()

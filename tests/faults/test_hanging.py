@@ -17,20 +17,26 @@ from tracer.tables.equality import compare_tables
 
 
 class HangingWorker(TinyWorker):
-    """Hangs once: `load` in sleep, or `trace` at the shard with prompt 7, stopped as by a debugger."""
+    """Hangs once: at `load` or `feature_logits` asleep, at `trace` of the shard with prompt 7 stopped by a signal."""
 
     def __init__(self, config, *, place: str, folder: Path) -> None:
         super().__init__(config)
-        self._is_at_trace, self._once = place == "trace", Fault("hang", folder)
+        self._place, self._once = place, Fault("hang", folder)
         if place == "load" and self._once.is_due():
             time.sleep(1e6)
 
     def trace(self, prompts, shard_id, attempt, **settings):
         """As `TinyWorker.trace`."""
         is_seventh = 7 in [prompt.metadata["number"] for prompt in prompts]
-        if self._is_at_trace and is_seventh and self._once.is_due():
+        if self._place == "trace" and is_seventh and self._once.is_due():
             os.kill(os.getpid(), signal.SIGSTOP)
         return super().trace(prompts, shard_id, attempt, **settings)
+
+    def feature_logits(self, features, n_tokens):
+        """As `TinyWorker.feature_logits`."""
+        if self._place == "feature_logits" and self._once.is_due():
+            time.sleep(1e6)
+        return super().feature_logits(features, n_tokens)
 
 
 @pytest.fixture
@@ -40,7 +46,9 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.mark.parametrize("place", ["trace", pytest.param("load", marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "place", ["trace", *(pytest.param(place, marks=pytest.mark.faults) for place in ("load", "feature_logits"))]
+)
 def test_an_actor_that_hangs_is_given_up_and_the_tables_are_equal(place, tmp_path, cluster):
     undisturbed, root = tmp_path / "undisturbed" / "run", tmp_path / "disturbed" / "run"
     console = Console(file=io.StringIO(), width=300)
