@@ -190,6 +190,13 @@ class RunnerConfig(Settings):
     max_load_failures: int = Field(
         3, ge=1, description="failed actor starts before giving up", json_schema_extra=NOT_IN_RESULTS
     )
+    hung_after_s: float = Field(
+        3600.0,
+        gt=0.0,
+        description="time, seconds, after which an actor that still loads its model counts as hung; one at a shard "
+        "does then too, if shards of that size usually take far less",
+        json_schema_extra=NOT_IN_RESULTS,
+    )
     profile: bool = Field(
         False, description="say how the time of the workers divides into phases", json_schema_extra=NOT_IN_RESULTS
     )
