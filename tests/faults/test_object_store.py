@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.run.tiny_worker import TinyWorker, begin_tiny_run, faulty, record_of
 from tests.storage.s3_server import BUCKET, COUNT_PATH, REPOSITORY, in_environment, started_s3
 from tracer.cli import main
+from tracer.cli.printing import database_of
 from tracer.errors import ArtifactError, RunError
 from tracer.run import pipeline
 from tracer.run.folder import claimed
@@ -162,6 +163,8 @@ def test_a_driver_that_lost_its_place_commits_nothing_more(begun, undisturbed):
 def test_what_is_no_run_is_refused(server):
     with pytest.raises(ArtifactError, match=r"found no run\.json"):
         read_status(f"s3://{BUCKET}/nothing-here")
+    with pytest.raises(ArtifactError, match="nothing-here/results.duckdb: found no such file"):
+        database_of(f"s3://{BUCKET}/nothing-here")
 
 
 @pytest.mark.slow

@@ -142,6 +142,25 @@ def test_a_holder_that_was_suspended_but_not_replaced_goes_on():
     suspended.confirm()
 
 
+def test_a_renewal_of_which_nothing_was_ever_heard_is_no_loss(monkeypatch):
+    client, clock = Memory(), Clock()
+    held = lease(client, clock)
+    held._take(quiet)
+    replace = client.replace
+
+    def done_but_never_answered(*arguments):
+        replace(*arguments)
+        raise RunError("memory", found="no answer", expected="one", to_do="Wait.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "replace", done_but_never_answered)
+        with pytest.raises(RunError, match="no answer"):
+            held._renew()
+    clock.now += LEASE_S
+    held.confirm()
+    assert json.loads(client.objects[LOCK_NAME][0])["beat"] == 2
+
+
 def test_storage_that_does_not_answer_in_time_stops_the_holder_before_it_writes():
     client, clock = Memory(), Clock()
     held = lease(client, clock)

@@ -1,6 +1,9 @@
 """What every kind of store promises, on a real folder and a real S3 server."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +76,25 @@ def test_what_is_made_in_a_working_folder_is_in_the_store(store):
     assert store.read("page.html") == b"new"
     assert store.read("corpus/a.parquet") == b"made"
     assert set(store.list()) == {"corpus", "page.html"}
+
+
+def test_what_a_killed_process_left_in_the_cache_is_removed(uri, s3):
+    store = open_store(uri)
+    store.write("a", b"one")
+    code = f"""
+import os, signal
+from tracer.storage.store import open_store
+with open_store({uri!r}).fetched(["a"], keep=False) as root:
+    print(root, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    left = Path(killed.stdout.strip())
+    assert (left / "a").is_file()
+    with store.fetched(["a"], keep=False) as root, store.fetched(["a"], keep=False) as other:
+        assert not left.exists()
+        assert (root / "a").is_file()
+        assert (other / "a").is_file()
 
 
 def test_errors_about_fetched_files_name_the_place_that_a_user_knows(store):

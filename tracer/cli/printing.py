@@ -49,12 +49,22 @@ def print_no_features(scan: str) -> None:
 
 
 def database_of(run: str) -> Path:
-    """The results file of a run folder, fetched where that is a URI, or the file itself where that is given."""
-    from tracer.run.folder import DATABASE_NAME
-    from tracer.storage.store import is_uri, open_store
+    """The results file of a run folder, fetched where that is a URI, or the file itself where that is given.
 
-    if is_uri(run):
-        with open_store(run).fetched([DATABASE_NAME]) as root:
-            return root / DATABASE_NAME
-    path = Path(run)
-    return path if path.suffix == ".duckdb" else path / DATABASE_NAME
+    Raises:
+        ArtifactError: a URI without results. That a local file is absent, whoever opens it says.
+    """
+    from tracer.errors import ArtifactError
+    from tracer.run.folder import DATABASE_NAME, local_database
+    from tracer.storage.store import is_uri, open_store, place
+
+    if not is_uri(run):
+        path = Path(run)
+        return path if path.suffix == ".duckdb" else path / DATABASE_NAME
+    store = open_store(run)
+    database = local_database(store)
+    if database is None:
+        where = place(store, DATABASE_NAME)
+        to_do = "Let the run finish first."
+        raise ArtifactError(where, found="no such file", expected="a results.duckdb", to_do=to_do)
+    return database

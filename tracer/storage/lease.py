@@ -151,9 +151,14 @@ class Lease:
             if self._version is None:
                 return
             self._state["beat"] = int(str(self._state["beat"])) + 1
-            asked_at = self._clock()
-            self._version = replace_settled(self._client, LOCK_NAME, _content(self._state), self._version)
-            self._renewed_at = asked_at
+            asked_at, content = self._clock(), _content(self._state)
+            version = replace_settled(self._client, LOCK_NAME, content, self._version)
+            if version is None:
+                # An earlier renewal may have been done although nothing was ever heard of it.
+                found = self._client.read(LOCK_NAME)
+                if found is not None and json.loads(found[0]).get("token") == self._state["token"]:
+                    version = replace_settled(self._client, LOCK_NAME, content, found[1])
+            self._version, self._renewed_at = version, asked_at
 
     def _let_go(self) -> None:
         """Keep the count of sessions, and say that nobody holds it."""

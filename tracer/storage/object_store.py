@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pyarrow.fs import FileSelector, FileType
 
 from tracer.storage.lease import Lease
 from tracer.storage.objects import create_settled, open_objects
 from tracer.storage.store import in_parallel
-from tracer.storage.transfers import download, path_of, read_file, told, told_of, upload, write_file
+from tracer.storage.transfers import download, path_of, read_file, scratch_folder, told, told_of, upload, write_file
 
 LEASE_S = 60.0
 CACHE_VARIABLE = "TRACER_CACHE"
@@ -107,9 +106,8 @@ class ObjectStore:
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
-        self._cache.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self._cache, prefix="scratch-") as name, told_of(Path(name), self.reference):
-            yield Path(name)
+        with scratch_folder(self._cache) as folder, told_of(folder, self.reference):
+            yield folder
 
     def _refresh(self, name: str) -> None:
         """Bring one file of the cache up to date; processes of one machine fetch it once."""

@@ -4,7 +4,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from tracer.errors import RunError, TracerError
@@ -17,6 +19,7 @@ N_TRIES = 3
 the client's own retry fail, because the pieces are gone."""
 
 _CHUNK_BYTES = 16 * 2**20
+_IN_USE = ".in-use"
 
 
 def path_of(objects: Objects, name: str) -> str:
@@ -98,6 +101,32 @@ def _tried(where: str, work: Callable[[], Made]) -> Made:
             if n_left == 0:
                 raise
     raise AssertionError("the last try returns or raises")
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder for the time of a block; what processes left that were killed in theirs is removed first.
+
+    Args:
+        parent: where; made where it is absent.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob("scratch-*"):
+        if _is_abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=parent, prefix="scratch-") as name, Path(name, _IN_USE).open("w") as guard:
+        flock(guard, LOCK_EX)
+        yield Path(name)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether no process holds it; one that has no guard yet was made this moment."""
+    try:
+        with (folder / _IN_USE).open() as guard:
+            flock(guard, LOCK_EX | LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
