@@ -8,8 +8,8 @@ DEMO_RUN := runs/demo
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo test test-all lint format types clean train-demo-model chromium
-.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-shared-weights benchmark-gpu
+.PHONY: help demo test test-all fault-matrix lint format types clean train-demo-model chromium
+.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -27,6 +27,9 @@ test: $(INSTALLED) lint types  ## lint, types and the tests that CI runs
 
 test-all: $(INSTALLED) lint types chromium  ## the same, the slow ones and those that need Chromium
 	$(RUN)/python -m pytest -q -m "not gpu"
+
+fault-matrix: $(INSTALLED)  ## processes, machines and disks really lost, each ending in equal tables (about 15 minutes)
+	$(RUN)/python -m pytest -q -m faults tests
 
 lint: $(INSTALLED)  ## ruff
 	$(RUN)/ruff check .
@@ -78,6 +81,9 @@ benchmark-lazy: $(INSTALLED)  ## memory of a transcoder set of 4 GB that stays o
 
 benchmark-shared-weights: $(INSTALLED)  ## how much of their weights 1, 2 and 4 processes on one machine share
 	$(RUN)/python -m tests.benchmarks.shared_weights
+
+benchmark-memory: $(INSTALLED)  ## memory of driver and actors over a run of 10,000 prompts (about 5 minutes)
+	$(RUN)/python -m tests.benchmarks.memory_trace
 
 benchmark-gpu: $(INSTALLED)  ## the same at the shape of Gemma 2 2B, on a CUDA device
 	$(RUN)/python -m tests.benchmarks.gpu

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 LEVELS = (
-    ("errors",), ("config",), ("files",), ("corpus",), ("model",), ("graph",), ("attribution",),
+    ("errors",), ("config",), ("files",), ("storage",), ("corpus",), ("model",), ("graph",), ("attribution",),
     ("intervene", "harvest"), ("tables",), ("aggregate",), ("autointerp",), ("views",), ("run",), ("cli",),
     ("__main__",),
 )  # fmt: skip

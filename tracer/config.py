@@ -183,11 +183,25 @@ class RunnerConfig(Settings):
     )
     n_threads: int = Field(1, ge=1, description="CPU threads per actor; fixed, because sums round by it")
     shard_size: int = Field(64, ge=1, description="prompts per shard, the unit of commit and retry")
+    lease_s: float = Field(
+        60.0,
+        gt=0.0,
+        description="time that the driver of a run in an object store may be silent before another may take its place, "
+        "seconds",
+        json_schema_extra=NOT_IN_RESULTS,
+    )
     max_attempts: int = Field(
         3, ge=1, description="tries per shard before quarantine", json_schema_extra=NOT_IN_RESULTS
     )
     max_load_failures: int = Field(
         3, ge=1, description="failed actor starts before giving up", json_schema_extra=NOT_IN_RESULTS
+    )
+    hung_after_s: float = Field(
+        3600.0,
+        gt=0.0,
+        description="time, seconds, after which an actor that still loads its model counts as hung; one at a shard "
+        "does then too, if shards of that size usually take far less",
+        json_schema_extra=NOT_IN_RESULTS,
     )
     profile: bool = Field(
         False, description="say how the time of the workers divides into phases", json_schema_extra=NOT_IN_RESULTS

@@ -15,6 +15,7 @@ from tracer.aggregate.build import aggregate
 from tracer.aggregate.metadata import metadata_names, stratum_column
 from tracer.config import AggregateConfig
 from tracer.errors import ArtifactError, ConfigError
+from tracer.storage.store import open_store
 from tracer.tables.database import query
 from tracer.tables.equality import compare_tables
 from tracer.tables.parts import Part, write_part
@@ -78,7 +79,7 @@ def test_metadata_of_any_name_and_type_is_read(tmp_path: Path, value: str, duckd
     name = "a/b~c \"d'"
     rows[0]["metadata"] = f"{{{json.dumps(name)}: {value}}}"
     table = pa.Table.from_pylist(rows, schema=TABLES["prompts"].arrow_schema())
-    part = write_part(tmp_path, TABLES["prompts"], table, shard_id="s0", attempt=0)
+    part = write_part(open_store(tmp_path), TABLES["prompts"], table, shard_id="s0", attempt=0)
     target = tmp_path / "results.duckdb"
     aggregate(
         tmp_path,

@@ -15,6 +15,7 @@ from tests.tables.tiny_run import aggregate_prompts, parts_by_table, tiny_run_ro
 from tests.tables.tiny_shard import shard_tables, tiny_feature_logits, write_shard
 from tracer.aggregate.build import aggregate
 from tracer.config import AggregateConfig
+from tracer.storage.store import open_store
 from tracer.tables.database import query
 from tracer.tables.parts import write_part
 from tracer.tables.schema import TABLES
@@ -149,7 +150,7 @@ def test_examples_that_are_not_numbers_are_left_out_and_are_no_failure(tmp_path:
         row["activation"] = math.nan
     table = TABLES["examples"]
     part = write_part(
-        tmp_path, table, pa.Table.from_pylist(rows, schema=table.arrow_schema()), shard_id="s0", attempt=0
+        open_store(tmp_path), table, pa.Table.from_pylist(rows, schema=table.arrow_schema()), shard_id="s0", attempt=0
     )
     target = tmp_path / "results.duckdb"
     aggregate(

@@ -27,11 +27,11 @@ from rich.console import Console
 from tests.benchmarks.simulated import SimulatedWorkers, WaitingWorker, begin_run
 from tracer.config import parse_config
 from tracer.run import pipeline
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import Ledger, Receipt
 from tracer.run.logs import logged
 from tracer.run.pipeline import RunSession
 from tracer.run.record import load_record
+from tracer.storage.store import open_store
 
 app = typer.Typer(add_completion=False, help=__doc__)
 Made = TypeVar("Made")
@@ -134,7 +134,7 @@ def _quiet() -> Console:
 
 
 def _session(root: Path) -> RunSession:
-    folder = RunFolder(root)
+    folder = open_store(root)
     return RunSession(
         folder,
         load_record(folder),
@@ -147,7 +147,7 @@ def _session(root: Path) -> RunSession:
 
 
 def _receipts(root: Path) -> list[Receipt]:
-    folder = RunFolder(root)
+    folder = open_store(root)
     return list(Ledger(folder).committed(load_record(folder).shards).values())
 
 

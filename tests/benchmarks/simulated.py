@@ -17,7 +17,6 @@ from tracer.corpus.prompts import Prompt
 from tracer.corpus.shards import plan_shards
 from tracer.corpus.tokens import special_token_rule
 from tracer.run.backlog import Assignment
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import Receipt, ShardError
 from tracer.run.plan import Plan
 from tracer.run.protocol.messages import (
@@ -33,6 +32,7 @@ from tracer.run.protocol.messages import (
 )
 from tracer.run.record import new_record
 from tracer.run.versions import package_versions
+from tracer.storage.store import open_store
 from tracer.tables.parts import Part
 from tracer.tables.schema import SHARD_TABLES
 
@@ -50,7 +50,7 @@ def begin_run(root: Path, *, n_prompts: int, n_shards: int, n_actors: int) -> Ru
     with source.open("w") as file:
         file.writelines(json.dumps({"text": _words(number)}) + "\n" for number in range(n_prompts))
     config = tiny_config(source, shard_size=-(-n_prompts // n_shards), n_actors=n_actors)
-    tokenizer, folder = tiny_tokenizer(), RunFolder(root)
+    tokenizer, folder = tiny_tokenizer(), open_store(root)
     corpus = normalise(config.corpus, tokenizer, special_token_rule(tokenizer), n_ctx=64, root=root)
     assert corpus.n_prompts == n_prompts
     shards = tuple(plan_shards(corpus, root, config.runner.shard_size))

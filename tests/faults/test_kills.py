@@ -1,5 +1,6 @@
 """Real processes, really killed: the run of the demo model ends with the tables of an undisturbed run."""
 
+import json
 import os
 import random
 import re
@@ -13,7 +14,6 @@ import pytest
 import yaml
 
 from tracer.run.backlog import ATTEMPTS_PER_SESSION
-from tracer.run.folder import read_json
 from tracer.tables.database import query
 from tracer.tables.equality import compare_tables
 
@@ -67,7 +67,7 @@ def wait_for_receipts(root: Path, driver: subprocess.Popen) -> dict[str, dict]:
 
 
 def read_receipts(root: Path) -> dict[str, dict]:
-    return {path.stem: read_json(path) for path in (root / "shards").glob("[!.]*.json")}
+    return {path.stem: json.loads(path.read_text()) for path in (root / "shards").glob("[!.]*.json")}
 
 
 def check_whole(root: Path, undisturbed: Path) -> None:

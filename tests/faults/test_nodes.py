@@ -11,13 +11,13 @@ from rich.console import Console
 from tests.run.tiny_worker import TinyWorker, begin_tiny_run, record_of
 from tracer.run import pipeline
 from tracer.run.backlog import Backlog
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import Ledger
 from tracer.run.pool import ActorPool
 from tracer.run.progress import TraceProgress
 from tracer.run.protocol.driver import Driver
 from tracer.run.tracing import trace_shards
 from tracer.run.work import ShardRunner
+from tracer.storage.store import open_store
 from tracer.tables.equality import compare_tables
 
 
@@ -37,7 +37,7 @@ def test_a_pool_grows_with_a_machine_that_joins_and_survives_its_loss(tmp_path, 
     config = begin_tiny_run(undisturbed, n_prompts=48, shard_size=2)
     whole = pipeline.run(config, undisturbed, inline=True, console=console, make_worker=TinyWorker)
     config = begin_tiny_run(root, n_prompts=48, shard_size=2, n_actors=2, max_attempts=5)
-    ledger, shards, nodes, done_by = Ledger(RunFolder(root)), record_of(root).shards, [], []
+    ledger, shards, nodes, done_by = Ledger(open_store(root)), record_of(root).shards, [], []
 
     def change_machines(facts: dict) -> None:
         """The first worker brings a machine, on which the second can start, and that one takes it away again."""

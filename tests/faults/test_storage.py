@@ -8,9 +8,8 @@ from rich.console import Console
 
 from tests.run.tiny_worker import TinyWorker, begin_tiny_run
 from tracer.errors import RunError
-from tracer.run import folder as folder_module
 from tracer.run import pipeline
-from tracer.tables import parts as parts_module
+from tracer.storage import local_store
 from tracer.tables.equality import compare_tables
 
 
@@ -26,9 +25,9 @@ def finish(config, root):
     return result, console.file.getvalue()
 
 
-def full_at(monkeypatch, module, folder: str, numbers: set[int]) -> None:
+def full_at(monkeypatch, folder: str, numbers: set[int]) -> None:
     """Let the n-th files written below `folder` meet a full disk."""
-    write_file, seen = module.write_file, []
+    write_file, seen = local_store.write_file, []
 
     def write(path, content):
         if path.parent.name == folder:
@@ -37,13 +36,13 @@ def full_at(monkeypatch, module, folder: str, numbers: set[int]) -> None:
                 raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write_file(path, content)
 
-    monkeypatch.setattr(module, "write_file", write)
+    monkeypatch.setattr(local_store, "write_file", write)
 
 
 def test_a_disk_that_is_full_under_a_worker_costs_attempts_and_changes_no_table(tmp_path, undisturbed, monkeypatch):
     root = tmp_path / "run"
     config = begin_tiny_run(root)
-    full_at(monkeypatch, parts_module, "parts", {1, 5, 17})
+    full_at(monkeypatch, "parts", {1, 5, 17})
     result, printed = finish(config, root)
     assert printed.count("No space left on device") == 3
     assert (result.n_failures, result.n_shards_given_up) == (0, 0)
@@ -54,7 +53,7 @@ def test_a_disk_that_is_full_under_the_ledger_ends_the_run_which_then_goes_on(tm
     root = tmp_path / "run"
     config = begin_tiny_run(root)
     with monkeypatch.context() as patched:
-        full_at(patched, folder_module, "shards", {2})
+        full_at(patched, "shards", {2})
         with pytest.raises(RunError, match="No space left on device.*Make room"):
             finish(config, root)
     assert len(list((root / "shards").glob("*.json"))) == 1

@@ -1,6 +1,7 @@
 """The same work spread over other numbers of actors and machines gives equal tables."""
 
 import io
+import json
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from rich.console import Console
 from tests.jobs.together import Together
 from tracer.config import RunConfig, parse_config
 from tracer.run import pipeline
-from tracer.run.folder import read_json
 from tracer.tables.equality import compare_tables
 
 DEMO = "package:tracer.model.demo/files"
@@ -53,6 +53,8 @@ def test_tables_do_not_depend_on_actors_or_machines(n_actors, cpus_by_machine, i
     finally:
         ray.shutdown()
         cluster.shutdown()
-    assert len({read_json(path)["pid"] for path in (tmp_path / "run" / "shards").glob("*.json")}) == n_actors
+    assert (
+        len({json.loads(path.read_text())["pid"] for path in (tmp_path / "run" / "shards").glob("*.json")}) == n_actors
+    )
     assert (result.n_graphs, result.n_failures) == (N_PROMPTS, 0)
     assert compare_tables(inline, result.database) == []

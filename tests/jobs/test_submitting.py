@@ -1,6 +1,7 @@
 """Jobs submitted to a real Ray head from another shell, with token authentication as Ray ships it."""
 
 import io
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ import yaml
 from rich.console import Console
 
 from tests.jobs.head import DEADLINE_S, Head, started_head
+from tests.storage.s3_server import BUCKET, in_environment, started_s3
 from tracer.config import load_config
 from tracer.run import pipeline
+from tracer.storage.store import open_store
 from tracer.tables.database import query
 from tracer.tables.equality import compare_tables
 
@@ -51,6 +54,20 @@ def test_a_submitted_pipeline_completes_the_run(head, config, tmp_path):
     assert re.search(r"worker 1 ready on cpu, process \d+", shown)
     assert "shards 4/4" in shown
     assert query(root / "results.duckdb", "SELECT count(*) FROM graphs").item() == N_PROMPTS
+
+
+@pytest.mark.slow
+def test_a_submitted_pipeline_works_in_an_object_store(head, config, tmp_path):
+    uri = f"s3://{BUCKET}/runs/submitted"
+    with started_s3() as storage:
+        variables = {**storage, "TRACER_CACHE": str(tmp_path / "cache")}
+        options = ("--runtime-env-json", json.dumps({"env_vars": variables}))
+        code, shown = head.submit("jobs/pipeline.py", "--config", str(config), "--out", uri, options=options)
+        assert code == 0, shown
+        assert "shards 4/4" in shown
+        assert f"{uri}/results.duckdb" in shown
+        with in_environment(variables), open_store(uri).fetched(["results.duckdb"]) as root:
+            assert query(root / "results.duckdb", "SELECT count(*) FROM graphs").item() == N_PROMPTS
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ from tracer.errors import ArtifactError, RunError
 from tracer.run import pipeline
 from tracer.run.backlog import Assignment
 from tracer.run.collecting import collect_garbage
-from tracer.run.folder import RunFolder, claimed
+from tracer.run.folder import claimed
 from tracer.run.ledger import Ledger
 from tracer.run.verifying import heal, verify
 from tracer.run.work import ShardRunner
+from tracer.storage.store import open_store
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_looking_names_orphans_and_their_size_and_removes_nothing(run):
     root, orphans, temporary = run
     before = files(root)
     garbage = collect_garbage(root, remove=False)
-    assert set(garbage.paths) == orphans | temporary
+    assert set(garbage.paths) == {str(path) for path in orphans | temporary}
     assert garbage.n_bytes == sum(path.stat().st_size for path in orphans | temporary)
     assert files(root) == before
 
@@ -73,11 +74,11 @@ def test_what_is_removed_leaves_a_whole_run_and_foreign_files(run):
 def test_parts_of_a_damaged_shard_are_garbage_once_its_receipt_was_moved_away(run):
     root, orphans, temporary = run
     shard = record_of(root).shards[1]
-    parts = Ledger(RunFolder(root)).committed((shard,))[shard.shard_id].parts
+    parts = Ledger(open_store(root)).committed((shard,))[shard.shard_id].parts
     (root / parts["nodes"].path).unlink()
     heal(root)
     lost = {root / part.path for name, part in parts.items() if name != "nodes"}
-    assert set(collect_garbage(root, remove=False).paths) == orphans | temporary | lost
+    assert set(collect_garbage(root, remove=False).paths) == {str(path) for path in orphans | temporary | lost}
 
 
 def test_what_a_worker_killed_while_it_wrote_left_is_removed(run):
@@ -109,7 +110,7 @@ runner.run_shard(Assignment(record_of(root).shards[1], 5))
     assert killed.returncode == -signal.SIGKILL
     left = files(root) - whole - orphans - temporary
     assert sorted(path.suffix for path in left) == [".parquet"] * 3 + [".tmp"]
-    assert set(collect_garbage(root, remove=True).paths) == orphans | temporary | left
+    assert set(collect_garbage(root, remove=True).paths) == {str(path) for path in orphans | temporary | left}
     assert files(root) == whole
 
 

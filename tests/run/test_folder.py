@@ -1,7 +1,6 @@
 """Which paths may become a run, one driver at a time, and nothing left behind by an early error."""
 
 import fcntl
-import json
 import os
 import socket
 import time
@@ -9,7 +8,9 @@ import time
 import pytest
 
 from tracer.errors import ArtifactError, RunError
-from tracer.run.folder import RunFolder, check_out, claimed, driver_of, existing, read_json, write_json
+from tracer.run.folder import RECORD_NAME, check_out, check_run_out, claimed, existing, local_database
+from tracer.storage.json_files import read_json, write_json
+from tracer.storage.store import open_store
 
 
 def test_a_relative_path_is_resolved_outside_of_a_job(tmp_path, monkeypatch):
@@ -39,6 +40,7 @@ def test_a_path_that_cannot_be_a_folder_is_refused(tmp_path):
         check_out(tmp_path / "file" / "run")
     with pytest.raises(RunError, match="a URI"):
         check_out("s3://bucket/run")
+    assert check_run_out("s3://bucket/run") == "s3://bucket/run"
     with pytest.raises(RunError, match="none given"):
         check_out(None)
 
@@ -85,22 +87,22 @@ def test_an_error_before_run_json_empties_a_folder_that_was_there(tmp_path):
 def test_an_error_after_run_json_leaves_the_run(tmp_path):
     with pytest.raises(KeyError):
         fail_in(tmp_path / "run", "run.json")
-    assert existing(tmp_path / "run").record.is_file()
+    assert read_json(existing(tmp_path / "run"), RECORD_NAME) == {}
 
 
 def test_what_a_driver_that_died_early_left_is_taken_over(tmp_path):
     (tmp_path / "corpus.partial").mkdir()
     (tmp_path / ".run.json.123.tmp").write_text("{")
     with claimed(tmp_path) as (folder, _):
-        write_json(folder.record, {})
+        write_json(folder, RECORD_NAME, {})
 
 
 def test_a_second_driver_is_refused_and_told_who_holds_the_lock(tmp_path):
     with claimed(tmp_path / "run") as (folder, _):
-        write_json(folder.record, {})
+        write_json(folder, RECORD_NAME, {})
         with (
             pytest.raises(RunError, match=rf"\.lock: found another driver of this run: process {os.getpid()}"),
-            claimed(folder.root),
+            claimed(folder.reference),
         ):
             pass
     with claimed(tmp_path / "run"):
@@ -117,8 +119,8 @@ def test_a_lock_that_its_last_holder_removed_in_between_is_made_anew(tmp_path, m
 
     monkeypatch.setattr(fcntl, "flock", flock_after_removal)
     with claimed(tmp_path / "run") as (folder, _):
-        write_json(folder.record, {})
-        with pytest.raises(RunError, match="another driver of this run"), claimed(folder.root):
+        write_json(folder, RECORD_NAME, {})
+        with pytest.raises(RunError, match="another driver of this run"), claimed(folder.reference):
             pass
 
 
@@ -126,7 +128,7 @@ def test_driver_sessions_are_counted_over_restarts(tmp_path):
     sessions = []
     for _ in range(12):
         with claimed(tmp_path / "run") as (folder, session):
-            write_json(folder.record, {})
+            write_json(folder, RECORD_NAME, {})
             sessions.append(session)
     assert sessions == list(range(12))
 
@@ -136,40 +138,22 @@ def test_a_folder_without_run_json_is_no_run(tmp_path):
         existing(tmp_path)
 
 
-def test_json_is_replaced_as_a_whole_and_damage_is_refused(tmp_path):
-    path = tmp_path / "data.json"
-    write_json(path, {"a": 1})
-    write_json(path, {"a": "ä"})
-    assert read_json(path) == {"a": "ä"} == json.loads(path.read_bytes())
-    assert [path.name for path in tmp_path.iterdir()] == ["data.json"]
-    path.write_text('{"a": ')
-    with pytest.raises(ArtifactError):
-        read_json(path)
-
-
-def test_paths_lie_under_the_root(tmp_path):
-    folder = RunFolder(tmp_path)
-    paths = [
-        folder.record,
-        folder.receipts,
-        folder.quarantine,
-        folder.damaged,
-        folder.aggregates,
-        folder.database,
-        *folder.unfinished(),
-    ]
-    assert all(path.parent == tmp_path for path in paths)
+def test_results_are_known_once_they_are_there(tmp_path):
+    store = open_store(tmp_path)
+    assert local_database(store) is None
+    (tmp_path / "results.duckdb").touch()
+    assert local_database(store) == tmp_path / "results.duckdb"
 
 
 def test_who_drives_a_run_can_be_asked_and_asking_keeps_no_driver_out(tmp_path, monkeypatch):
-    folder = RunFolder(tmp_path / "run")
-    assert driver_of(folder) is None
-    with claimed(folder.root):
-        folder.record.write_text("{}")
-        assert driver_of(folder) == f"process {os.getpid()} on {socket.gethostname()}"
-    assert driver_of(folder) is None
-    asking = (folder.root / ".lock").open()
+    store = open_store(tmp_path / "run")
+    assert store.lock.holder() is None
+    with claimed(store.reference):
+        write_json(store, RECORD_NAME, {})
+        assert store.lock.holder() == f"process {os.getpid()} on {socket.gethostname()}"
+    assert store.lock.holder() is None
+    asking = (tmp_path / "run" / ".lock").open()
     fcntl.flock(asking, fcntl.LOCK_SH)
     monkeypatch.setattr(time, "sleep", lambda seconds: asking.close())
-    with claimed(folder.root) as (_, session):
+    with claimed(store.reference) as (_, session):
         assert session == 1

@@ -7,9 +7,9 @@ import pytest
 from tests.run.tiny_worker import TinyWorker, begin_tiny_run, record_of
 from tracer.errors import RunError
 from tracer.run.backlog import Assignment
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import Ledger, ShardError
 from tracer.run.work import ShardRunner
+from tracer.storage.store import open_store
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def run(tmp_path):
     config = begin_tiny_run(root, n_prompts=12)
     runner = ShardRunner(root, config, TinyWorker)
     runner.start()
-    return runner, Ledger(RunFolder(root)), record_of(root).shards
+    return runner, Ledger(open_store(root)), record_of(root).shards
 
 
 def test_a_committed_receipt_reads_back_equal_and_in_the_order_of_the_plan(run):
@@ -42,9 +42,9 @@ def test_a_damaged_receipt_or_a_lost_part_does_not_count(run):
     receipts = [runner.run_shard(Assignment(shard, 0)) for shard in shards]
     for receipt in receipts:
         ledger.commit(receipt, run_seconds=0.5)
-    damaged = ledger.folder.receipts / f"{shards[0].shard_id}.json"
+    damaged = ledger.store.root / "shards" / f"{shards[0].shard_id}.json"
     damaged.write_text(damaged.read_text()[:100])
-    (ledger.folder.root / receipts[1].parts["nodes"].path).unlink()
+    (ledger.store.root / receipts[1].parts["nodes"].path).unlink()
     assert ledger.committed(shards) == {}
     assert ledger.run_seconds() == 0.5
 
@@ -52,7 +52,7 @@ def test_a_damaged_receipt_or_a_lost_part_does_not_count(run):
 def test_a_worker_whose_files_are_elsewhere_cannot_be_committed(run):
     runner, ledger, shards = run
     receipt = runner.run_shard(Assignment(shards[0], 0))
-    (ledger.folder.root / receipt.parts["edges"].path).unlink()
+    (ledger.store.root / receipt.parts["edges"].path).unlink()
     with pytest.raises(RunError, match="one run folder that all machines share"):
         ledger.commit(receipt, run_seconds=0.0)
 
@@ -75,7 +75,7 @@ def test_a_kill_between_receipt_and_quarantine_leaves_no_false_failure(run):
     ledger.commit(receipt, run_seconds=0.0)
     ledger.quarantine(shards[0], error, n_attempts=3)
     assert [given_up["shard_id"] for given_up in ledger.quarantined()] == [shards[1].shard_id]
-    (ledger.folder.root / receipt.parts["nodes"].path).unlink()
+    (ledger.store.root / receipt.parts["nodes"].path).unlink()
     assert len(ledger.quarantined()) == 2
 
 

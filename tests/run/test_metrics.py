@@ -14,8 +14,8 @@ from rich.console import Console
 
 from tests.run.tiny_worker import TinyWorker, begin_tiny_run, faulty, record_of
 from tracer.run import pipeline
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import Ledger
+from tracer.storage.store import open_store
 
 pytestmark = pytest.mark.slow
 DEADLINE_S = 60.0
@@ -62,7 +62,7 @@ def trace(root, config, make_worker):
 
 
 def ledger_says(root) -> dict[str, float]:
-    ledger, shards = Ledger(RunFolder(root)), record_of(root).shards
+    ledger, shards = Ledger(open_store(root)), record_of(root).shards
     receipts = ledger.committed(shards).values()
     counts = {
         "prompts": sum(receipt.n_prompts for receipt in receipts),

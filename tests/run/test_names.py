@@ -11,7 +11,6 @@ from rich.console import Console
 from tracer.config import parse_config
 from tracer.model.references import resolve
 from tracer.run import pipeline
-from tracer.run.folder import read_json
 from tracer.run.names import differing_names, model_names
 
 DEMO = "package:tracer.model.demo/files"
@@ -62,7 +61,7 @@ def test_a_run_warns_of_transcoders_of_another_checkpoint_and_records_both_names
     pipeline.trace(config, tmp_path / "run", inline=True, console=console)
     assert ("warning: the transcoders say that they were made for toy-b" in console.file.getvalue()) is warned
     names = {"checkpoint": own_name.get("_name_or_path") or None, "transcoders_made_for": made_for}
-    assert read_json(tmp_path / "run" / "run.json")["model_names"] == names
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["model_names"] == names
 
 
 def test_a_checkpoint_from_the_hub_has_the_name_of_its_repository(tmp_path, monkeypatch):

@@ -13,10 +13,10 @@ from tests.hub.client import hub_client
 from tests.hub.server import Hub, hub_server
 from tracer.config import parse_config
 from tracer.model.references import resolve
-from tracer.run.folder import RunFolder
 from tracer.run.origins import Origin
 from tracer.run.plan import for_workers
 from tracer.run.record import load_record
+from tracer.storage.store import open_store
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 FILES = resolve("package:tracer.model.demo/files")
@@ -68,7 +68,7 @@ def trace(hub: Hub, tmp_path: Path, token: str | None, **model: str) -> subproce
 def test_a_run_records_its_commits_and_its_workers_take_them_when_a_branch_has_moved(hub, tmp_path):
     done = trace(hub, tmp_path, TOKEN)
     assert done.returncode == 0, done.stdout + done.stderr
-    record = load_record(RunFolder(tmp_path / "run"))
+    record = load_record(open_store(tmp_path / "run"))
     commits = {name: origin.commit for name, origin in record.origins.items()}
     names = {"checkpoint": "org/model", "transcoders": "org/sets", "dataset": "org/prompts"}
     kinds = {"dataset": "dataset"}
@@ -98,7 +98,7 @@ def test_a_run_records_its_commits_and_its_workers_take_them_when_a_branch_has_m
 def test_what_a_set_lists_is_recorded_and_a_resumed_run_reads_it_at_the_same_commit(hub, tmp_path):
     done = trace(hub, tmp_path, TOKEN, transcoders="org/listing")
     assert done.returncode == 0, done.stdout + done.stderr
-    record = load_record(RunFolder(tmp_path / "run"))
+    record = load_record(open_store(tmp_path / "run"))
     commit = hub.repository("model", "org/sets", None)[0].revisions["main"]
     set_hash = record.origins["transcoders"].content_hash
     listed = Origin(reference="org/sets", commit=commit, content_hash=set_hash)
@@ -106,7 +106,7 @@ def test_what_a_set_lists_is_recorded_and_a_resumed_run_reads_it_at_the_same_com
     assert record.origins["listed:org/sets"] == listed
 
     assert hub.add("org/sets", FILES / "language_model") != commit
-    receipts = RunFolder(tmp_path / "run").receipts
+    receipts = tmp_path / "run" / "shards"
     done_before = sorted(receipts.iterdir())
     assert done_before
     for path in done_before:

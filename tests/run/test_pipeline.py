@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tests.run.tiny_worker import MODEL, TinyWorker, begin_tiny_run, faulty, record_of
 from tracer.errors import RunError
-from tracer.run import pipeline
+from tracer.run import labelling, pipeline
 from tracer.tables.database import query
 from tracer.tables.equality import compare_tables
 
@@ -113,7 +113,7 @@ def test_the_stages_alone_end_equal_to_a_run(tmp_path, undisturbed):
     pipeline.trace(config, root, inline=True, console=quiet(), make_worker=TinyWorker)
     assert not (root / "results.duckdb").exists()
     pipeline.aggregate_run(root, inline=True, console=quiet(), make_worker=TinyWorker)
-    pipeline.label_run(root, console=quiet())
+    labelling.label_run(root, console=quiet())
     assert compare_tables(undisturbed, root / "results.duckdb") == []
 
 
@@ -149,12 +149,12 @@ def test_an_interruption_before_the_labels_is_mended_by_the_next_run(relabel, tm
 
     def begin():
         if relabel:
-            pipeline.label_run(root, console=quiet())
+            labelling.label_run(root, console=quiet())
         else:
             finish(root, config)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "label", stop)
+        patched.setattr(labelling if relabel else pipeline, "label", stop)
         with pytest.raises(KeyboardInterrupt):
             begin()
     console = quiet()

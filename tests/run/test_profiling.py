@@ -9,11 +9,11 @@ from rich.console import Console
 
 from tracer.config import parse_config
 from tracer.run import pipeline
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import Ledger, Receipt
 from tracer.run.profiling import PHASES, phase, phases_line, profiled, sum_of_phases
 from tracer.run.record import load_record
 from tracer.run.status import read_status
+from tracer.storage.store import open_store
 
 DEMO = "package:tracer.model.demo/files"
 RECEIPT = Receipt(
@@ -33,7 +33,7 @@ def trace(root, *, profile: bool) -> str:
 
 
 def test_a_profiled_run_says_where_its_time_went(tmp_path):
-    printed, folder = trace(tmp_path / "run", profile=True), RunFolder(tmp_path / "run")
+    printed, folder = trace(tmp_path / "run", profile=True), open_store(tmp_path / "run")
     receipts = Ledger(folder).committed(load_record(folder).shards).values()
     assert len(receipts) == 2
     for receipt in receipts:
@@ -41,7 +41,7 @@ def test_a_profiled_run_says_where_its_time_went(tmp_path):
         assert all(seconds > 0 for seconds in receipt.phases.values())
         assert sum(receipt.phases.values()) <= receipt.seconds + 0.001
     assert phases_line(sum_of_phases(receipts)) in printed
-    assert read_status(folder.root).phases == sum_of_phases(receipts)
+    assert read_status(folder.reference).phases == sum_of_phases(receipts)
 
 
 def test_another_run_says_nothing_of_it(tmp_path):

@@ -8,15 +8,17 @@ import pytest
 from tests.run.tiny_worker import begin_tiny_run, record_of
 from tracer.config import parse_config
 from tracer.errors import ArtifactError, RunError
-from tracer.run.folder import RunFolder, read_json, write_json
+from tracer.run.folder import RECORD_NAME
 from tracer.run.origins import Origin
 from tracer.run.record import check_facts, check_resumable, load_record
+from tracer.storage.json_files import read_json, write_json
+from tracer.storage.store import open_store
 
 
 @pytest.fixture
 def run(tmp_path):
     root = tmp_path / "runs" / "first"  # one of the tests changes the source
-    return begin_tiny_run(root), RunFolder(root)
+    return begin_tiny_run(root), open_store(root)
 
 
 def changed(config, **settings):
@@ -43,16 +45,16 @@ def test_where_things_came_from_reads_back_and_may_be_absent(run):
     }
     replace(load_record(folder), origins=origins).save(folder)
     assert load_record(folder).origins == origins
-    plain = read_json(folder.record)
+    plain = read_json(folder, RECORD_NAME)
     assert plain["origins"]["transcoders"] == {"reference": "sets/mine", "commit": None, "content_hash": "bb"}
     del plain["origins"]
-    write_json(folder.record, plain)
+    write_json(folder, RECORD_NAME, plain)
     assert load_record(folder).origins == {}
 
 
 def test_run_json_holds_what_identifies_the_work(run):
     config, folder = run
-    plain = read_json(folder.record)
+    plain = read_json(folder, RECORD_NAME)
     assert plain["config_fingerprint"] == config.fingerprint()
     assert sum(shard["n_prompts"] for shard in plain["shards"]) == plain["corpus"]["n_prompts"] == 24
     assert plain["model"]["model_hash"] == "aa"
@@ -88,24 +90,24 @@ def test_a_source_file_with_other_content_is_refused_and_a_vanished_one_is_not(r
 @pytest.mark.parametrize("key", ["format_version", "schema_version"])
 def test_a_run_of_another_format_is_refused_naming_both_versions(run, key):
     _, folder = run
-    plain = read_json(folder.record)
-    write_json(folder.record, plain | {key: 99})
+    plain = read_json(folder, RECORD_NAME)
+    write_json(folder, RECORD_NAME, plain | {key: 99})
     with pytest.raises(ArtifactError, match=rf"{key} 99; expected {key} {plain[key]}\."):
         load_record(folder)
 
 
 def test_a_run_of_another_minor_version_of_tracer_is_refused(run):
     _, folder = run
-    plain = read_json(folder.record)
+    plain = read_json(folder, RECORD_NAME)
     plain["versions"]["tracer"] = "99.4.2"
-    write_json(folder.record, plain)
+    write_json(folder, RECORD_NAME, plain)
     with pytest.raises(ArtifactError, match=r"tracer 99\.4;"):
         load_record(folder)
 
 
 def test_a_worker_with_other_weights_is_refused(run):
     _, folder = run
-    record = record_of(folder.root)
+    record = record_of(folder.reference)
     check_facts(record, record.model | {"device": "cuda:0", "pid": 3})
     with pytest.raises(RunError, match="transcoders_hash zz; expected transcoders_hash bb"):
         check_facts(record, record.model | {"transcoders_hash": "zz"})

@@ -13,10 +13,10 @@ from tests.run.tiny_worker import TinyWorker, begin_tiny_run, faulty, record_of
 from tracer.errors import ArtifactError
 from tracer.run import pipeline
 from tracer.run.backlog import Assignment
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import Ledger
 from tracer.run.status import read_status
 from tracer.run.work import ShardRunner
+from tracer.storage.store import open_store
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def trace(root, config, make_worker=TinyWorker):
 
 
 def check_against_the_ledger(root, status):
-    receipts = Ledger(RunFolder(root)).committed(record_of(root).shards).values()
+    receipts = Ledger(open_store(root)).committed(record_of(root).shards).values()
     assert status.n_shards_done == len(receipts)
     assert status.n_shards_left == 4 - len(receipts) - status.n_shards_given_up
     assert status.n_prompts_done == sum(receipt.n_prompts for receipt in receipts)
@@ -113,7 +113,7 @@ def test_a_shard_tried_again_is_counted(root, tmp_path):
 def test_rate_utilisation_time_left_and_cost_are_worked_out_from_receipts(root):
     """Two processes; the first has 2 shards of 6 prompts in 4 of 6 seconds, the second one shard in 3 of 3."""
     config = begin_tiny_run(root, gpus_per_actor=0.5)
-    ledger, shards, runner = Ledger(RunFolder(root)), record_of(root).shards, ShardRunner(root, config, TinyWorker)
+    ledger, shards, runner = Ledger(open_store(root)), record_of(root).shards, ShardRunner(root, config, TinyWorker)
     runner.start()
     for shard, pid, seconds, at in zip(shards, (1, 1, 2), (2.0, 2.0, 3.0), (3.0, 7.0, 6.0), strict=False):
         receipt = replace(runner.run_shard(Assignment(shard, 0)), pid=pid, seconds=seconds, host="here")
@@ -131,7 +131,7 @@ def test_rate_utilisation_time_left_and_cost_are_worked_out_from_receipts(root):
 
 def test_the_rate_is_that_of_late(root):
     config = begin_tiny_run(root)
-    ledger, runner = Ledger(RunFolder(root)), ShardRunner(root, config, TinyWorker)
+    ledger, runner = Ledger(open_store(root)), ShardRunner(root, config, TinyWorker)
     runner.start()
     for shard, at in zip(record_of(root).shards, (10.0, 1000.0, 1050.0, 1090.0), strict=True):
         ledger.commit(replace(runner.run_shard(Assignment(shard, 0)), seconds=1.0), run_seconds=at)

@@ -14,9 +14,10 @@ from tests.run.tiny_worker import TinyWorker, begin_tiny_run, faulty, record_of
 from tracer.errors import ArtifactError, RunError
 from tracer.files.writing import write_file
 from tracer.run import pipeline
-from tracer.run.folder import RunFolder, claimed
+from tracer.run.folder import claimed
 from tracer.run.ledger import read_receipt
 from tracer.run.verifying import heal, verify
+from tracer.storage.store import open_store
 from tracer.tables.database import connect
 from tracer.tables.equality import compare_tables
 from tracer.tables.parts import Part
@@ -44,13 +45,13 @@ def finish(config, root, make_worker=TinyWorker):
 
 def part_of(root, place: int, table: str):
     shard = record_of(root).shards[place]
-    return root / read_receipt(root / "shards" / f"{shard.shard_id}.json").parts[table].path
+    return root / read_receipt(open_store(root), shard.shard_id).parts[table].path
 
 
 def rewrite(root, place: int, change) -> None:
     """Change one receipt."""
     path = root / "shards" / f"{record_of(root).shards[place].shard_id}.json"
-    write_file(path, json.dumps(asdict(change(read_receipt(path)))).encode())
+    write_file(path, json.dumps(asdict(change(read_receipt(open_store(root), path.stem)))).encode())
 
 
 def truncate(root):
@@ -96,7 +97,7 @@ def take_prompts_of_another_shard(root):
     def change(receipt):
         path = part_of(root, 1, "prompts")
         shutil.copy(part_of(root, 2, "prompts"), path)
-        other = read_receipt(root / "shards" / f"{record_of(root).shards[2].shard_id}.json").parts["prompts"]
+        other = read_receipt(open_store(root), record_of(root).shards[2].shard_id).parts["prompts"]
         part = Part(table="prompts", path=str(path.relative_to(root)), n_rows=other.n_rows, sha256=other.sha256)
         return replace(receipt, parts=receipt.parts | {"prompts": part})
 
@@ -245,4 +246,4 @@ def test_while_a_driver_works_shards_are_verified_and_nothing_is_healed(run):
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match=r"no run\.json"):
         verify(tmp_path)
-    assert RunFolder(tmp_path).root.is_dir()
+    assert tmp_path.is_dir()

@@ -22,11 +22,11 @@ from tracer.corpus.prompts import Prompt
 from tracer.corpus.shards import plan_shards
 from tracer.corpus.tokens import special_token_rule
 from tracer.run import work
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import ShardError
 from tracer.run.plan import Plan
 from tracer.run.record import RunRecord, load_record, new_record
 from tracer.run.work import WorkerMaker
+from tracer.storage.store import open_store
 from tracer.tables.parts import Part
 
 MODEL = {"n_layers": N_LAYERS, "model_hash": "aa", "transcoders_hash": "bb"}
@@ -149,7 +149,7 @@ def begin_tiny_run(root: Path, *, n_prompts: int = 24, **runner: object) -> RunC
         for number, prompt in enumerate(draw_prompts(n_prompts))
     ]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config, folder, tokenizer = tiny_config(source, **runner), RunFolder(root), tiny_tokenizer()
+    config, folder, tokenizer = tiny_config(source, **runner), open_store(root), tiny_tokenizer()
     root.mkdir(parents=True)
     corpus = normalise(config.corpus, tokenizer, special_token_rule(tokenizer), n_ctx=64, root=root)
     shards = tuple(plan_shards(corpus, root, config.runner.shard_size))
@@ -159,4 +159,4 @@ def begin_tiny_run(root: Path, *, n_prompts: int = 24, **runner: object) -> RunC
 
 def record_of(root: Path) -> RunRecord:
     """What run.json says."""
-    return load_record(RunFolder(root))
+    return load_record(open_store(root))

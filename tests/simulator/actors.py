@@ -16,14 +16,17 @@ from tracer.run.protocol.messages import (
     Spawn,
     Tick,
     WorkerAction,
+    WorkerLoads,
     WorkerLost,
     WorkerUp,
 )
 from tracer.tables.parts import Part
 
 TICK_S = 20.0
-POISON, RAISES, TIGHT, SPOILS = "poison", "raises", "tight", "spoils"
-"""Shards that always kill their worker, always fail, need little memory at once, have a prompt that never fits."""
+POISON, HANGS, RAISES, TIGHT, SPOILS = "poison", "hangs", "raises", "tight", "spoils"
+"""Shards that always kill their worker, that it never gets done with, that always fail, that need little memory at
+once, that have a prompt which never fits.
+"""
 
 
 class Actor:
@@ -31,12 +34,15 @@ class Actor:
 
     def __init__(self, world: World, workers: "SimulatedWorkers", uid: int, number: int) -> None:
         self.world, self.workers, self.uid, self.number = world, workers, uid, number
-        self.is_alive, self.is_fenced = True, False
+        self.is_alive, self.is_fenced, self.is_hung = True, False, False
         world.place(self.start, self.die)
 
     def start(self) -> None:
-        """Load the model, if that works."""
-        if self.world.fails():
+        """There is room: load the model, if that works."""
+        self.workers.post(lambda now: WorkerLoads(self.number, now))
+        if self.world.fails(0.3):
+            self.hang("its load")
+        elif self.world.fails():
             self.is_alive = False
             self.world.leave(self.die)
             self.workers.post(lambda now: LoadFailed(self.number, "made to fail", now))
@@ -50,6 +56,11 @@ class Actor:
             self.world.note(f"actor {self.uid} dies")
             self.world.leave(self.die)
             self.workers.post(lambda now: WorkerLost(self.number, "ActorDiedError", "made to fail", now))
+
+    def hang(self, at: str) -> None:
+        """Live on, and do and say nothing more."""
+        self.is_hung = True
+        self.world.note(f"actor {self.uid} hangs at {at}")
 
     def take(self, assignment: Assignment) -> None:
         """Begin an attempt."""
@@ -71,6 +82,9 @@ class Actor:
             self.workers.post(lambda now: WorkerLost(self.number, "ActorUnavailableError", "made to fail", now))
         if self.world.fails(0.5) or fate == POISON:
             self.die()
+            return
+        if self.world.fails(0.3) or fate == HANGS:
+            self.hang(shard_id)
             return
         error = self.error_of(assignment, fate)
         if error is not None:
@@ -153,6 +167,8 @@ class SimulatedWorkers:
                 self.actors[worker] = self.actor_class(self.world, self, uid, worker)
             case Fence(worker=worker):
                 self.actors[worker].is_fenced = True
+                if self.actors[worker].is_hung:
+                    self.world.note("the hung is fenced")
                 self.world.after(self.world.delay(), self.actors[worker].die)
             case Assign(worker=worker, assignment=assignment):
                 self.actors[worker].take(assignment)

@@ -6,27 +6,29 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.simulator.actors import POISON, RAISES, SPOILS, TIGHT, Actor, SimulatedWorkers
+from tests.simulator.actors import HANGS, POISON, RAISES, SPOILS, TIGHT, Actor, SimulatedWorkers
 from tests.simulator.world import CALM_AT_S, DriverCrash, Violation, World
 from tracer.config import RunnerConfig
 from tracer.corpus.shards import Shard
 from tracer.errors import RunError
 from tracer.run.backlog import Backlog
-from tracer.run.folder import RunFolder
 from tracer.run.ledger import Ledger, Receipt, ShardError
 from tracer.run.progress import TraceProgress
 from tracer.run.protocol.driver import Driver
 from tracer.run.tracing import trace_shards
+from tracer.storage.store import open_store
 
 MAX_ATTEMPTS = 3
 MAX_CALM_SESSIONS = 4
+HOPELESS = (POISON, HANGS, RAISES)
+"""Fates of shards that no driver gets done."""
 
 
 class SimulatedLedger(Ledger):
     """The ledger of one driver session over simulated storage; says no where the real one does."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(RunFolder(Path("/simulated")))
+        super().__init__(open_store(Path("/simulated")))
         self.world, self.storage = world, world.storage
 
     def has_parts(self, receipt: Receipt) -> bool:
@@ -106,9 +108,13 @@ def run_schedule(seed: int, protocol: Protocol = Protocol(), *, log: Callable[[s
     """
     world = World(seed, log=log)
     shards = [Shard(shard_id=f"s{idx}", file="f", start=idx, n_prompts=1) for idx in range(world.random.randint(1, 6))]
-    kinds = [POISON, RAISES, TIGHT, SPOILS]
+    kinds = [POISON, HANGS, RAISES, TIGHT, SPOILS]
     fates = {shard.shard_id: world.random.choice(kinds) for shard in shards[:2] if world.random.random() < 0.4}
-    runner = RunnerConfig(n_actors=world.random.randint(1, 4), max_attempts=MAX_ATTEMPTS)
+    runner = RunnerConfig(
+        n_actors=world.random.randint(1, 4),
+        max_attempts=MAX_ATTEMPTS,
+        hung_after_s=world.random.choice((100.0, 300.0, 3600.0)),  # the first of which some honest attempts exceed
+    )
     try:
         n_calm = 0
         while not _drive(world, shards, fates, runner, protocol) or _may_still_do(world, shards, fates):
@@ -147,7 +153,7 @@ def _drive(world: World, shards: list[Shard], fates: dict[str, str], runner: Run
 def _may_still_do(world: World, shards: list[Shard], fates: dict[str, str]) -> bool:
     """Whether chance alone set a shard aside: the next driver does it. Time goes by until it is calm."""
     undone = [shard.shard_id for shard in shards if shard.shard_id not in world.storage.receipts]
-    if all(fates.get(shard_id) in (POISON, RAISES) for shard_id in undone):
+    if all(fates.get(shard_id) in HOPELESS for shard_id in undone):
         return False
     while world.step(CALM_AT_S):
         pass
@@ -164,7 +170,7 @@ def _check(world: World, shards: list[Shard], fates: dict[str, str]) -> None:
         if receipt is None:
             if n_attempts is None:
                 raise Violation(f"shard {shard_id} is lost")
-            if n_attempts < MAX_ATTEMPTS or fate not in (POISON, RAISES):
+            if n_attempts < MAX_ATTEMPTS or fate not in HOPELESS:
                 raise Violation(f"shard {shard_id} is given up after {n_attempts} attempts")
             continue
         attempt = receipt.pop("attempt")

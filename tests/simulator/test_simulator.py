@@ -10,7 +10,7 @@ from tests.simulator.schedule import Protocol, SimulatedLedger, run_schedule
 from tests.simulator.world import Violation
 from tracer.run.backlog import Assignment, Backlog
 from tracer.run.protocol.driver import Driver
-from tracer.run.protocol.messages import Commit, Fence
+from tracer.run.protocol.messages import Commit, Fence, WorkerLoads
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,8 @@ def test_the_schedules_hold_every_kind_of_trouble():
         history = "\n".join(lines)
         for kind in (
             "dies", "cannot be reached", "fenced speaks", "room for 0", "DriverCrash", "RefuseDemand", "given up",
-            "speaks twice", "zombie writes", "n_halved=2", "clock jumps",
+            "speaks twice", "zombie writes", "n_halved=2", "clock jumps", "hangs at s", "hangs at its load",
+            "the hung is fenced",
         ):  # fmt: skip
             found[kind] += kind in history
     assert min(found.values()) >= 5, found
@@ -91,6 +92,21 @@ class ForgetsTheShardOfTheLost(Driver):
         return [Fence(event.worker)]
 
 
+class WaitsForEver(Driver):
+    """Believes that whatever takes long will end."""
+
+    def __init__(self, backlog, runner, **more):
+        super().__init__(backlog, runner.model_copy(update={"hung_after_s": float("inf")}), **more)
+
+
+class WaitsForEveryLoad(Driver):
+    """Does not know since when a worker loads."""
+
+    def handle(self, event):
+        """Misses one kind of event."""
+        return [] if isinstance(event, WorkerLoads) else super().handle(event)
+
+
 class NeverGivesUp(Backlog):
     """Tries again for ever."""
 
@@ -104,6 +120,8 @@ BUGS = {
     "accept a fenced worker's late receipt": (Protocol(driver=TrustsTheFenced), "committed"),
     "forget the shard of a lost worker": (Protocol(driver=ForgetsTheShardOfTheLost), "is lost"),
     "number attempts alike in every session": (Protocol(n_sessions_counted=1), "the receipt says"),
+    "never give a hung attempt up": (Protocol(driver=WaitsForEver), "no end"),
+    "never give a hung load up": (Protocol(driver=WaitsForEveryLoad), "no end"),
     "retry without bound": (Protocol(backlog=NeverGivesUp), "no end"),
 }
 

@@ -11,6 +11,7 @@ import pytest
 from tests.tables.tiny_prompts import draw_prompts
 from tests.tables.tiny_shard import write_shard
 from tracer.errors import ArtifactError, DataError
+from tracer.storage.store import open_store
 from tracer.tables.database import build_database, connect, insert_rows, query, view_parts, write_labels
 from tracer.tables.parts import read_part, write_part
 from tracer.tables.schema import TABLES
@@ -144,7 +145,7 @@ def test_a_part_that_was_altered_after_its_commit_is_refused_by_name(tmp_path: P
     rows = read_part(tmp_path, part)
     place = rows.column_names.index("n_tokens")
     altered = rows.set_column(place, "n_tokens", pc.add(rows["n_tokens"], 1))
-    assert write_part(tmp_path, TABLES["graphs"], altered, shard_id="s0", attempt=0).path == part.path
+    assert write_part(open_store(tmp_path), TABLES["graphs"], altered, shard_id="s0", attempt=0).path == part.path
     with (
         pytest.raises(ArtifactError, match=rf"{part.path}: found sha256"),
         build_database(tmp_path / "results.duckdb") as connection,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.tables.tiny_prompts import draw_prompts
 from tests.tables.tiny_shard import shard_tables, write_shard
 from tracer.errors import ArtifactError
+from tracer.storage.store import open_store
 from tracer.tables import parts as parts_module
 from tracer.tables.declare import ARROW_TYPES
 from tracer.tables.parts import Part, check_part, read_part, write_part
@@ -31,7 +32,7 @@ ROW = {
 def write_rows(root: Path, rows: list[dict[str, object]]) -> Part:
     """One part of the table `failures`."""
     return write_part(
-        root, FAILURES, pa.Table.from_pylist(rows, schema=FAILURES.arrow_schema()), shard_id="s1", attempt=0
+        open_store(root), FAILURES, pa.Table.from_pylist(rows, schema=FAILURES.arrow_schema()), shard_id="s1", attempt=0
     )
 
 
@@ -81,7 +82,7 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, texts: list
 def test_rows_that_differ_from_the_declaration_are_not_written(tmp_path: Path, change: object) -> None:
     rows = pa.Table.from_pylist([ROW], schema=FAILURES.arrow_schema())
     with pytest.raises(ArtifactError, match="attempts int64"):
-        write_part(tmp_path, FAILURES, change(rows), shard_id="s1", attempt=0)  # type: ignore[operator]
+        write_part(open_store(tmp_path), FAILURES, change(rows), shard_id="s1", attempt=0)  # type: ignore[operator]
     assert not (tmp_path / "parts").exists()
 
 

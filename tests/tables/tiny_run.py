@@ -13,6 +13,7 @@ from tests.tables.tiny_prompts import N_LAYERS, TinyPrompt, draw_prompts
 from tests.tables.tiny_shard import tiny_feature_logits, write_shard
 from tracer.aggregate.build import aggregate
 from tracer.config import AggregateConfig
+from tracer.storage.store import open_store
 from tracer.tables.parts import Part, write_part
 from tracer.tables.schema import TABLES
 
@@ -102,5 +103,5 @@ def _corpus_failure(root: Path) -> Part:
     }
     table = TABLES["failures"]
     return write_part(
-        root, table, pa.Table.from_pylist([row], schema=table.arrow_schema()), shard_id="corpus", attempt=0
+        open_store(root), table, pa.Table.from_pylist([row], schema=table.arrow_schema()), shard_id="corpus", attempt=0
     )

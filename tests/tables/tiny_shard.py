@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tests.tables.tiny_graph import tiny_graph
 from tests.tables.tiny_prompts import N_LAYERS, STATES, VOCABULARY, TinyPrompt
+from tracer.storage.store import open_store
 from tracer.tables.parts import Part, write_part
 from tracer.tables.schema import SHARD_TABLES, TABLES
 
@@ -47,7 +48,8 @@ def write_shard(root: Path, prompts: list[TinyPrompt], shard_id: str, *, attempt
     """Write the parts of one shard."""
     tables = shard_tables(prompts, shard_id, attempt=attempt)
     return {
-        name: write_part(root, TABLES[name], rows, shard_id=shard_id, attempt=attempt) for name, rows in tables.items()
+        name: write_part(open_store(root), TABLES[name], rows, shard_id=shard_id, attempt=attempt)
+        for name, rows in tables.items()
     }
 
 

@@ -29,11 +29,12 @@ def print_table(frame: "pl.DataFrame") -> None:
     print_frame(frame, make_console(width_elsewhere=UNLIMITED_WIDTH))
 
 
-def print_summary_of(database: Path) -> None:
-    """The summary of a run."""
+def print_summary_of(run: str) -> None:
+    """The summary of a run, given as for `database_of`."""
+    from tracer.storage.store import is_uri
     from tracer.views.summary import print_summary, summarise
 
-    print_summary(summarise(database), make_console())
+    print_summary(summarise(database_of(run)), make_console(), uri=run if is_uri(run) else None)
 
 
 def print_written(path: Path) -> None:
@@ -47,6 +48,23 @@ def print_no_features(scan: str) -> None:
     make_console().print(Text(text), soft_wrap=True)
 
 
-def database_of(run: Path) -> Path:
-    """The results file of a run folder, or the file itself where that is given."""
-    return run if run.suffix == ".duckdb" else run / "results.duckdb"
+def database_of(run: str) -> Path:
+    """The results file of a run folder, fetched where that is a URI, or the file itself where that is given.
+
+    Raises:
+        ArtifactError: a URI without results. That a local file is absent, whoever opens it says.
+    """
+    from tracer.errors import ArtifactError
+    from tracer.run.folder import DATABASE_NAME, local_database
+    from tracer.storage.store import is_uri, open_store, place
+
+    if not is_uri(run):
+        path = Path(run)
+        return path if path.suffix == ".duckdb" else path / DATABASE_NAME
+    store = open_store(run)
+    database = local_database(store)
+    if database is None:
+        where = place(store, DATABASE_NAME)
+        to_do = "Let the run finish first."
+        raise ArtifactError(where, found="no such file", expected="a results.duckdb", to_do=to_do)
+    return database

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from tracer.run.pipeline import RunResult
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of settings, see configs/demo.yaml")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
-Out = Annotated[str | None, typer.Option("--out", help="run folder to make or go on with; runner.out if not given")]
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="run folder: a path or s3://bucket/folder")]
+Out = Annotated[
+    str | None,
+    typer.Option("--out", help="run folder to make or go on with, a path or s3://bucket/folder; else runner.out"),
+]
 Inline = Annotated[bool, typer.Option("--inline", help="work in this process, without Ray")]
 Actors = Annotated[int | None, typer.Option("--actors", min=1, help="Ray actors, instead of runner.n_actors")]
 
@@ -38,7 +41,7 @@ def run(
 
     settings = _settings(config, n_actors=actors, profile=profile or None, log_file=log_file)
     result = pipeline.run(settings, out, inline=inline, console=make_console())
-    print_summary_of(result.database)
+    print_summary_of(result.root)
     _check_usable(result)
 
 
@@ -63,14 +66,14 @@ def aggregate(run: RunPath, inline: Inline = False) -> None:
     """Tables, labels and page from the shards that are committed by now."""
     from tracer.run import pipeline
 
-    print_summary_of(pipeline.aggregate_run(run, inline=inline, console=make_console()).database)
+    print_summary_of(pipeline.aggregate_run(run, inline=inline, console=make_console()).root)
 
 
 def label(run: RunPath) -> None:
     """Labels and page anew from the tables."""
-    from tracer.run import pipeline
+    from tracer.run.labelling import label_run
 
-    pipeline.label_run(run, console=make_console())
+    label_run(run, console=make_console())
 
 
 def estimate(

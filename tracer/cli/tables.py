@@ -22,7 +22,7 @@ class Format(StrEnum):
 
 def show(run: RunPath) -> None:
     """The summary of a run."""
-    print_summary_of(database_of(run))
+    print_summary_of(run)
 
 
 def tables(name: Annotated[str | None, typer.Argument(help="one table; all if not given")] = None) -> None:

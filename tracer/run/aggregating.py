@@ -12,15 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracer import __version__
-from tracer.files.writing import write_file
-from tracer.run.folder import RunFolder, read_json, write_json
+from tracer.run.folder import AGGREGATES, DATABASE_NAME
 from tracer.run.ledger import Ledger, Receipt
 from tracer.run.record import RunRecord
 from tracer.run.work import Workers
+from tracer.storage.json_files import read_json, write_json
+from tracer.storage.store import Store
 from tracer.tables.parts import Part, write_part
 from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
 
 MARKER_NAME = "results.json"
+MARKER = f"{AGGREGATES}/{MARKER_NAME}"
 DRIVER_PART = "run"
 """Takes the place of a shard id in the name of the part that the driver writes: what failed outside of workers."""
 
@@ -28,11 +30,11 @@ DRIVER_PART = "run"
 def committed_parts(record: RunRecord, ledger: Ledger) -> dict[str, list[Part]]:
     """Every part that counts, by table: those of the receipts, and one with the failures of corpus and quarantine."""
     receipts = ledger.committed(record.shards).values()
-    return parts_of(record, receipts, ledger.quarantined(), ledger.folder.root)
+    return parts_of(record, receipts, ledger.quarantined(), ledger.store)
 
 
 def parts_of(
-    record: RunRecord, receipts: Iterable[Receipt], given_up: Iterable[dict], place: Path
+    record: RunRecord, receipts: Iterable[Receipt], given_up: Iterable[dict], place: Store
 ) -> dict[str, list[Part]]:
     """The parts of these receipts, and one with the failures of corpus and quarantine.
 
@@ -40,7 +42,7 @@ def parts_of(
         record: the run.
         receipts: what is committed, in the order of the plan.
         given_up: what is in quarantine, as the ledger tells it.
-        place: the folder that the one part is written into.
+        place: what the one part is written into.
     """
     receipts = tuple(receipts)
     parts = {table.name: [receipt.parts[table.name] for receipt in receipts] for table in SHARD_TABLES}
@@ -60,35 +62,40 @@ def inputs_hash(record: RunRecord, parts: dict[str, list[Part]]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def is_current(folder: RunFolder, hash_of_inputs: str) -> bool:
+def is_current(store: Store, hash_of_inputs: str) -> bool:
     """Whether results.duckdb was made and labelled from these inputs, and it and its page are there."""
     from tracer.views.summary import PAGE_NAME
 
-    marker = folder.aggregates / MARKER_NAME
-    whole = all(path.is_file() for path in (folder.database, folder.root / PAGE_NAME, marker))
-    return whole and read_json(marker)["inputs_hash"] == hash_of_inputs
+    whole = store.has([DATABASE_NAME, PAGE_NAME, MARKER])
+    return whole and read_json(store, MARKER)["inputs_hash"] == hash_of_inputs
 
 
 @contextmanager
-def unmarked(folder: RunFolder) -> Iterator[None]:
+def unmarked(store: Store) -> Iterator[None]:
     """Take the marker away while labels and page are made anew, so that an interruption is not taken for an end."""
-    marker = folder.aggregates / MARKER_NAME
-    marked = read_json(marker) if marker.is_file() else None
-    marker.unlink(missing_ok=True)
+    marked = read_json(store, MARKER) if store.has([MARKER]) else None
+    store.remove(MARKER)
     yield
     if marked is not None:
-        write_json(marker, marked)
+        write_json(store, MARKER, marked)
 
 
-def mark_current(folder: RunFolder, hash_of_inputs: str) -> None:
+def mark_current(store: Store, hash_of_inputs: str) -> None:
     """Say that results.duckdb, labels included, stands for these inputs."""
-    write_json(folder.aggregates / MARKER_NAME, {"inputs_hash": hash_of_inputs})
+    write_json(store, MARKER, {"inputs_hash": hash_of_inputs})
 
 
 def build_results(
-    record: RunRecord, folder: RunFolder, parts: dict[str, list[Part]], workers: Workers, *, seconds: float
+    record: RunRecord,
+    store: Store,
+    parts: dict[str, list[Part]],
+    workers: Workers,
+    *,
+    seconds: float,
+    target: Path,
 ) -> None:
-    """Make results.duckdb, its `labels` still empty, and no longer marked as current.
+    """Make results.duckdb as the local file `target`, its `labels` still empty; the one of the run folder is no longer
+    marked as current.
 
     Raises:
         ArtifactError: a committed part is damaged.
@@ -96,16 +103,17 @@ def build_results(
     """
     from tracer.aggregate.build import aggregate
 
-    (folder.aggregates / MARKER_NAME).unlink(missing_ok=True)
-    aggregate(
-        folder.root,
-        parts,
-        config=record.config.aggregate,
-        metadata_columns=record.corpus.metadata_columns,
-        run_row=run_row(record, seconds),
-        feature_logits=_cached_logits(record, folder, workers),
-        target=folder.database,
-    )
+    store.remove(MARKER)
+    with store.fetched([part.path for table in parts.values() for part in table], keep=False) as root:
+        aggregate(
+            root,
+            parts,
+            config=record.config.aggregate,
+            metadata_columns=record.corpus.metadata_columns,
+            run_row=run_row(record, seconds),
+            feature_logits=_cached_logits(record, store, workers),
+            target=target,
+        )
 
 
 def run_row(record: RunRecord, seconds: float) -> dict[str, object]:
@@ -130,22 +138,20 @@ def run_row(record: RunRecord, seconds: float) -> dict[str, object]:
     }
 
 
-def _cached_logits(
-    record: RunRecord, folder: RunFolder, workers: Workers
-) -> Callable[[list[tuple[int, int]]], pa.Table]:
+def _cached_logits(record: RunRecord, store: Store, workers: Workers) -> Callable[[list[tuple[int, int]]], pa.Table]:
     """Promoted tokens from a worker, kept under the hash of what was asked of which model: a resume loads no model."""
     n_tokens = record.config.aggregate.n_promoted_tokens
 
     def feature_logits(features: list[tuple[int, int]]) -> pa.Table:
         asked = [record.model, n_tokens, features]
         hash_of_inputs = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-        path = folder.aggregates / f"feature_logits-{hash_of_inputs}" / "feature_logits.parquet"
-        if path.is_file():
-            return pq.read_table(path)
+        name = f"{AGGREGATES}/feature_logits-{hash_of_inputs}/feature_logits.parquet"
+        if store.has([name]):
+            return pq.read_table(pa.BufferReader(store.read(name)))
         rows = workers.feature_logits(features, n_tokens)
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, compression="zstd")
-        write_file(path, sink.getvalue().to_pybytes())
+        store.write(name, sink.getvalue().to_pybytes())
         return rows
 
     return feature_logits

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracer.run.folder import RunFolder, claimed, existing
-from tracer.run.ledger import read_receipt
+from tracer.run.folder import AGGREGATES, QUARANTINE, RECEIPTS, claimed, existing
+from tracer.run.ledger import ids_in, read_receipt
+from tracer.storage.store import Store, file_name, in_parallel, place
+from tracer.tables.parts import FOLDER
 from tracer.tables.schema import SHARD_TABLES
 
 PART_NAME = re.compile(rf"({'|'.join(table.name for table in SHARD_TABLES)})-[0-9a-f]{{16}}-\d+\.parquet")
@@ -17,42 +19,41 @@ TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp(\.wal)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Garbage:
-    """Files that nothing refers to, and their size."""
+    """Files that nothing refers to, by path or URI, and their size."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[str, ...]
     n_bytes: int
 
 
-def collect_garbage(root: Path | str, *, remove: bool) -> Garbage:
+def collect_garbage(root: str | Path, *, remove: bool) -> Garbage:
     """Find, and if asked remove, the files of a run that nothing refers to; no driver can work on it meanwhile.
 
     Args:
-        root: the run folder.
+        root: the run folder, a path or URI.
         remove: False only looks.
 
     Raises:
         ArtifactError: `root` is no run folder, or a receipt cannot be read, so that its parts are not known.
         RunError: a driver is at work.
     """
-    with claimed(existing(root).root) as (folder, _):
-        paths = tuple(sorted([*_orphans(folder), *_temporary(folder)]))
-        garbage = Garbage(paths=paths, n_bytes=sum(path.stat().st_size for path in paths))
+    with claimed(existing(root).reference) as (store, _):
+        sizes = dict(sorted([*_orphans(store), *_temporary(store)]))
         if remove:
-            for path in paths:
-                path.unlink()
-    return garbage
+            list(in_parallel(store, store.remove, sizes))
+        return Garbage(paths=tuple(place(store, name) for name in sizes), n_bytes=sum(sizes.values()))
 
 
-def _orphans(folder: RunFolder) -> Iterator[Path]:
-    receipts = [read_receipt(path) for path in folder.receipts.glob("[!.]*.json")]
-    named = {folder.root / part.path for receipt in receipts for part in receipt.parts.values()}
-    for path in (folder.root / "parts").glob("*"):
-        if PART_NAME.fullmatch(path.name) and path not in named:
-            yield path
+def _orphans(store: Store) -> Iterator[tuple[str, int]]:
+    receipts = in_parallel(store, lambda shard_id: read_receipt(store, shard_id), ids_in(store, RECEIPTS))
+    named = {part.path for receipt in receipts for part in receipt.parts.values()}
+    for name, n_bytes in store.list(FOLDER).items():
+        if n_bytes is not None and PART_NAME.fullmatch(file_name(name)) and name not in named:
+            yield name, n_bytes
 
 
-def _temporary(folder: RunFolder) -> Iterator[Path]:
-    places = [folder.root, folder.root / "parts", folder.receipts, folder.quarantine, folder.aggregates]
-    places += [path for path in folder.aggregates.glob("*") if path.is_dir()]
-    for place in places:
-        yield from (path for path in place.glob(".*") if TEMPORARY_NAME.fullmatch(path.name) and path.is_file())
+def _temporary(store: Store) -> Iterator[tuple[str, int]]:
+    inner = [name for name, n_bytes in store.list(AGGREGATES).items() if n_bytes is None]
+    for folder in ("", FOLDER, RECEIPTS, QUARANTINE, AGGREGATES, *inner):
+        for name, n_bytes in store.list(folder).items():
+            if n_bytes is not None and TEMPORARY_NAME.fullmatch(file_name(name)):
+                yield name, n_bytes

@@ -4,14 +4,17 @@ Workers write part files under names of their own and hand back a receipt; only 
 receipt under its final name. A reader follows receipts and never lists parts, so what a dead worker left is harmless.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Protocol, runtime_checkable
 
 from tracer.corpus.shards import Shard
 from tracer.errors import ArtifactError, RunError
-from tracer.run.folder import RunFolder, read_json, write_json
-from tracer.tables.parts import Part
+from tracer.run.folder import QUARANTINE, RECEIPTS, receipt_name
+from tracer.storage.json_files import read_json, write_json
+from tracer.storage.store import Store, in_parallel, place
+from tracer.tables.parts import FOLDER, Part
 from tracer.tables.schema import SHARD_TABLES
 
 
@@ -65,18 +68,18 @@ class Watcher(Protocol):
 class Ledger:
     """Receipts and quarantine of one run folder; only its one driver writes, and tells the `watchers`."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.watchers: list[Watcher] = []
 
     def committed(self, shards: tuple[Shard, ...]) -> dict[str, Receipt]:
         """Receipts by shard id, in the order of the plan; one that is damaged or lost a part does not count."""
-        receipts = {}
-        for shard in shards:
-            receipt = self._read(shard.shard_id)
-            if receipt is not None and self._has_parts(receipt):
-                receipts[shard.shard_id] = receipt
-        return receipts
+        made = self.store.list(RECEIPTS)
+        named = [shard.shard_id for shard in shards if receipt_name(shard.shard_id) in made]
+        receipts = [receipt for receipt in in_parallel(self.store, self._read, named) if receipt is not None]
+        # Parts are there before their receipt, so they are looked at after it.
+        parts = self.store.list(FOLDER)
+        return {receipt.shard_id: receipt for receipt in receipts if _is_whole(receipt, parts)}
 
     def commit(self, receipt: Receipt, *, run_seconds: float) -> None:
         """Make a shard count; the run's time so far is kept with it, because a killed driver cannot tell it later.
@@ -86,73 +89,101 @@ class Ledger:
         """
         if not self._has_parts(receipt):
             raise RunError(
-                str(self.folder.root),
+                self.store.reference,
                 found=f"the parts that {receipt.host} wrote for shard {receipt.shard_id} are not there",
                 expected="one run folder that all machines share",
-                to_do="Give --out on shared storage.",
+                to_do="Give --out on shared storage, or as a URI.",
             )
         receipt = replace(receipt, run_seconds=round(run_seconds, 3))
-        write_json(self._receipt(receipt.shard_id), asdict(receipt))
-        self._quarantined(receipt.shard_id).unlink(missing_ok=True)
+        self._write(receipt)
+        self.store.remove(_quarantine_name(receipt.shard_id))
         for watcher in self.watchers:
             watcher.committed(receipt)
 
     def run_seconds(self) -> float:
         """The run's time at its latest commit."""
-        receipts = (self._read(path.stem) for path in self.folder.receipts.glob("*.json"))
+        receipts = in_parallel(self.store, self._read, ids_in(self.store, RECEIPTS))
         return max((receipt.run_seconds for receipt in receipts if receipt is not None), default=0.0)
 
     def quarantine(self, shard: Shard, error: ShardError, *, n_attempts: int) -> None:
         """Give a shard up, with its last error; a later driver tries it again."""
-        write_json(
-            self._quarantined(shard.shard_id), {**asdict(error), "n_attempts": n_attempts, "shard": asdict(shard)}
-        )
+        entry = {**asdict(error), "n_attempts": n_attempts, "shard": asdict(shard)}
+        write_json(self.store, _quarantine_name(shard.shard_id), entry)
         for watcher in self.watchers:
             watcher.gave_up(error)
 
     def quarantined(self) -> list[dict]:
         """What was given up, by shard id, but for what a driver committed since and died before it could tell."""
         given_up = []
-        for path in sorted(self.folder.quarantine.glob("*.json")):
-            receipt = self._read(path.stem)
+        for shard_id in ids_in(self.store, QUARANTINE):
+            receipt = self._read(shard_id)
             if receipt is not None and self._has_parts(receipt):
                 continue
             try:
-                given_up.append(read_json(path))
+                given_up.append(read_json(self.store, _quarantine_name(shard_id)))
             except ArtifactError:
-                if path.exists():  # else its shard was committed since this look began
+                if self.store.has([_quarantine_name(shard_id)]):  # else its shard was committed since this look began
                     raise
         return given_up
 
     def _read(self, shard_id: str) -> Receipt | None:
         try:
-            return read_receipt(self._receipt(shard_id))
+            return read_receipt(self.store, shard_id)
         except ArtifactError:
             return None
 
+    def _write(self, receipt: Receipt) -> None:
+        """Only ever a new file: a driver that was put aside without knowing it must not replace a receipt."""
+        name, content = receipt_name(receipt.shard_id), asdict(receipt)
+        try:
+            write_json(self.store, name, content, new=True)
+        except FileExistsError:
+            found = self._read(receipt.shard_id)
+            if found is not None and self._has_parts(found):
+                raise RunError(
+                    place(self.store, name),
+                    found=f"shard {receipt.shard_id} committed already, by process {found.pid} on {found.host}",
+                    expected="one driver per run",
+                    to_do="Let the other driver go on.",
+                ) from None
+            self.store.remove(name)
+            write_json(self.store, name, content, new=True)
+
     def _has_parts(self, receipt: Receipt) -> bool:
-        tables = {table.name for table in SHARD_TABLES}
-        return tables == set(receipt.parts) and all(
-            (self.folder.root / part.path).is_file() for part in receipt.parts.values()
-        )
-
-    def _receipt(self, shard_id: str) -> Path:
-        return self.folder.receipts / f"{shard_id}.json"
-
-    def _quarantined(self, shard_id: str) -> Path:
-        return self.folder.quarantine / f"{shard_id}.json"
+        names = [part.path for part in receipt.parts.values()]
+        return _has_all_tables(receipt) and self.store.has(names)
 
 
-def read_receipt(path: Path) -> Receipt:
+def _is_whole(receipt: Receipt, parts: Iterable[str]) -> bool:
+    return _has_all_tables(receipt) and all(part.path in parts for part in receipt.parts.values())
+
+
+def _has_all_tables(receipt: Receipt) -> bool:
+    return {table.name for table in SHARD_TABLES} == set(receipt.parts)
+
+
+def ids_in(store: Store, folder: str) -> list[str]:
+    """Ids of the shards that have a JSON file in a folder, sorted; what is not whole yet is hidden."""
+    names = (PurePosixPath(name) for name in store.list(folder))
+    return [name.stem for name in names if name.suffix == ".json" and not name.name.startswith(".")]
+
+
+def _quarantine_name(shard_id: str) -> str:
+    return f"{QUARANTINE}/{shard_id}.json"
+
+
+def read_receipt(store: Store, shard_id: str) -> Receipt:
     """Read one receipt; whether its parts are there is another question.
 
     Raises:
         ArtifactError: absent or damaged.
     """
-    data = read_json(path)
+    name = receipt_name(shard_id)
+    data = read_json(store, name)
     try:
         return Receipt(**{**data, "parts": {name: Part(**part) for name, part in data["parts"].items()}})
     except (AttributeError, KeyError, TypeError) as error:
         raise ArtifactError(
-            str(path), found=f"other fields ({error})", expected="a receipt", to_do="Move it away and run again."
-        ) from error
+            place(store, name), found=f"other fields ({error})", expected="a receipt",
+            to_do="Move it away and run again.",
+        ) from error  # fmt: skip

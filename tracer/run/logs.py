@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tracer.errors import ArtifactError, RunError
 from tracer.run.folder import inside_ray_job
 from tracer.run.ledger import Receipt, ShardError
+from tracer.storage.store import Store
 from tracer.tables.parts import read_part
 
 LOGGER_NAME = "tracer.run"
@@ -65,10 +66,10 @@ def logged(path: str | None, run_id: str) -> Iterator[None]:
 
 
 class LogWatcher:
-    """Logs what becomes true in a ledger; `root` is the run folder."""
+    """Logs what becomes true in a ledger; `store` is the run folder."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def committed(self, receipt: Receipt) -> None:
         """One event for the shard, and one for each prompt of it that failed."""
@@ -79,7 +80,7 @@ class LogWatcher:
             "info", "shard committed", **place, n_prompts=receipt.n_prompts, n_failures=receipt.n_failures,
             seconds=receipt.seconds, host=receipt.host, pid=receipt.pid, device=receipt.device,
         )  # fmt: skip
-        for failure in _failures(self._root, receipt):
+        for failure in _failures(self._store, receipt):
             words = {"error_class": failure["error_class"], "message": failure["message"]}
             log_event("warning", "prompt failed", **place, prompts=[failure["item_id"]], **words)
 
@@ -99,11 +100,13 @@ def error_fields(error: ShardError) -> dict[str, Any]:
     return {**place, "error_class": error.error_class, "message": error.message}
 
 
-def _failures(root: Path, receipt: Receipt) -> list[dict[str, Any]]:
+def _failures(store: Store, receipt: Receipt) -> list[dict[str, Any]]:
     if receipt.n_failures == 0:
         return []
+    part = receipt.parts["failures"]
     try:
-        return read_part(root, receipt.parts["failures"]).to_pylist()
+        with store.fetched([part.path], keep=False) as root:
+            return read_part(root, part).to_pylist()
     except ArtifactError as error:  # to be found by whoever needs the rows: a log must not end a run
         log_event("warning", "failures not readable", shard=receipt.shard_id, message=str(error))
         return []

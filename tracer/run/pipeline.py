@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from tracer.config import RunConfig
-from tracer.run.aggregating import build_results, committed_parts, inputs_hash, is_current, mark_current, unmarked
+from tracer.run.aggregating import build_results, committed_parts, inputs_hash, is_current, mark_current
 from tracer.run.backlog import Backlog
-from tracer.run.folder import RunFolder, check_out, claimed, existing
+from tracer.run.folder import DATABASE_NAME, RECORD_NAME, check_run_out, claimed, existing, local_database
 from tracer.run.inline import InlineWorkers
+from tracer.run.labelling import label
 from tracer.run.ledger import Ledger, Watcher
 from tracer.run.logs import LogWatcher, log_event, logged
 from tracer.run.names import differing_names
@@ -24,14 +25,18 @@ from tracer.run.protocol.driver import Driver
 from tracer.run.record import RunRecord, check_facts, check_resumable, load_record, new_record
 from tracer.run.tracing import trace_shards
 from tracer.run.work import ShardRunner, WorkerMaker, Workers, make_trace_worker
+from tracer.storage.store import Store
+from tracer.views.summary import PAGE_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What a run left: `n_graphs` 0 means that no prompt was usable; `database` is absent after `trace` alone."""
+    """What a run left in the folder `root`, a path or URI: `n_graphs` 0 means that no prompt was usable. `database` is
+    results.duckdb as a local file, fetched where need be; None where there is none yet.
+    """
 
-    root: Path
-    database: Path
+    root: str
+    database: Path | None
     n_prompts: int
     n_traced: int
     n_graphs: int
@@ -44,7 +49,7 @@ class RunSession:
 
     def __init__(
         self,
-        folder: RunFolder,
+        store: Store,
         record: RunRecord,
         number: int,
         *,
@@ -53,9 +58,9 @@ class RunSession:
         make_worker: WorkerMaker,
         console: Console,
     ) -> None:
-        self.folder, self.record, self.number, self.console = folder, record, number, console
-        self.ledger = Ledger(folder)
-        self.ledger.watchers.append(LogWatcher(folder.root))
+        self.store, self.record, self.number, self.console = store, record, number, console
+        self.ledger = Ledger(store)
+        self.ledger.watchers.append(LogWatcher(store))
         self._is_metered = inline  # Ray carries the metrics
         self._seconds_before = max(record.seconds, self.ledger.run_seconds())
         self._started, self._did_something = started, False
@@ -63,7 +68,7 @@ class RunSession:
         runner = record.config.runner
         self._runner_config = runner.model_copy(update={"n_actors": 1}) if inline else runner
         given, maker = for_workers(record.config, record.origins), at_recorded_commits(make_worker, record.origins)
-        make_runner = partial(ShardRunner, folder.root, given, maker)
+        make_runner = partial(ShardRunner, store.reference, given, maker)
         self.workers = _workers(make_runner, record.config, inline=inline, on_start=self._worker_started)
 
     def seconds(self) -> float:
@@ -102,21 +107,23 @@ class RunSession:
         """Make results.duckdb with its labels and its page, unless it stands for exactly these inputs already."""
         parts = committed_parts(self.record, self.ledger)
         hash_of_inputs = inputs_hash(self.record, parts)
-        if is_current(self.folder, hash_of_inputs):
+        if is_current(self.store, hash_of_inputs):
             return
         self._did_something = True
         self.console.print("aggregating", style="dim")
-        build_results(self.record, self.folder, parts, self.workers, seconds=self.seconds())
-        label(self.folder, self.console)
-        mark_current(self.folder, hash_of_inputs)
+        with self.store.working(DATABASE_NAME, PAGE_NAME) as root:
+            target = root / DATABASE_NAME
+            build_results(self.record, self.store, parts, self.workers, seconds=self.seconds(), target=target)
+            label(target, self.console)
+        mark_current(self.store, hash_of_inputs)
 
-    def result(self) -> RunResult:
+    def result(self, *, with_database: bool = True) -> RunResult:
         """Counts over everything that is committed by now."""
         receipts = self.ledger.committed(self.record.shards).values()
         n_given_up = len(self.ledger.quarantined())
         return RunResult(
-            root=self.folder.root,
-            database=self.folder.database,
+            root=self.store.reference,
+            database=local_database(self.store) if with_database else None,
             n_prompts=self.record.corpus.n_prompts,
             n_traced=sum(receipt.n_prompts for receipt in receipts),
             n_graphs=sum(receipt.parts["graphs"].n_rows for receipt in receipts),
@@ -130,7 +137,7 @@ class RunSession:
         if not self._did_something:
             return
         self.record = replace(self.record, seconds=self.seconds())
-        self.record.save(self.folder)
+        self.record.save(self.store)
 
     def _worker_started(self, facts: dict) -> None:
         check_facts(self.record, facts)
@@ -155,7 +162,7 @@ class RunSession:
 
 def run(
     config: RunConfig,
-    out: Path | str | None,
+    out: str | Path | None,
     *,
     inline: bool = False,
     console: Console,
@@ -165,7 +172,7 @@ def run(
 
     Args:
         config: the settings.
-        out: the run folder; None takes `runner.out`.
+        out: the run folder, a path or URI; None takes `runner.out`.
         inline: trace in this process, without Ray.
         console: where progress is shown.
         make_worker: makes what turns prompts into rows, inside each worker process.
@@ -181,7 +188,7 @@ def run(
 
 def trace(
     config: RunConfig,
-    out: Path | str | None,
+    out: str | Path | None,
     *,
     inline: bool = False,
     console: Console,
@@ -190,57 +197,40 @@ def trace(
     """The first stage alone: prompts to committed parts. Arguments and errors as `run`."""
     with _session(config, out, inline=inline, console=console, make_worker=make_worker) as session:
         session.trace()
-        return session.result()
+        return session.result(with_database=False)
 
 
 def aggregate_run(
-    root: Path | str, *, inline: bool = False, console: Console, make_worker: WorkerMaker = make_trace_worker
+    root: str | Path, *, inline: bool = False, console: Console, make_worker: WorkerMaker = make_trace_worker
 ) -> RunResult:
     """The second stage alone: whatever shards are committed by now, to results.duckdb with labels and page.
 
     Raises:
         ArtifactError: `root` is no run folder, or a committed part is damaged.
     """
-    folder = existing(root)
-    config = load_record(folder).config
-    with _session(config, folder.root, inline=inline, console=console, make_worker=make_worker) as session:
+    store = existing(root)
+    config = load_record(store).config
+    with _session(config, store.reference, inline=inline, console=console, make_worker=make_worker) as session:
         session.aggregate()
         return session.result()
 
 
-def label_run(root: Path | str, *, console: Console) -> None:
-    """The label stage alone: labels and page anew from results.duckdb.
-
-    Raises:
-        ArtifactError: `root` is no run folder, or was not aggregated yet.
-    """
-    folder = existing(root)
-    with claimed(folder.root), unmarked(folder):
-        label(folder, console)
-
-
-def label(folder: RunFolder, console: Console) -> None:
-    """Fill `labels` and write the page."""
-    from tracer.autointerp.rules import RuleLabeller
-    from tracer.autointerp.run_labels import label_features
-    from tracer.views.page import write_page
-    from tracer.views.summary import PAGE_NAME
-
-    console.print("labelling", style="dim")
-    label_features(folder.database, RuleLabeller())
-    write_page(folder.database, folder.root / PAGE_NAME)
-
-
 @contextmanager
 def _session(
-    config: RunConfig, out: Path | str | None, *, inline: bool, console: Console, make_worker: WorkerMaker
+    config: RunConfig, out: str | Path | None, *, inline: bool, console: Console, make_worker: WorkerMaker
 ) -> Iterator[RunSession]:
     started = time.monotonic()
-    with claimed(check_out(out or config.runner.out)) as (folder, number):
-        record = _resumed(config, folder) if folder.record.exists() else _begun(config, folder, console, inline=inline)
+    reference = check_run_out(out or config.runner.out)
+
+    def say(words: str) -> None:
+        console.print(words, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    with claimed(reference, lease_s=config.runner.lease_s, say=say) as (store, number):
+        is_resumed = store.has([RECORD_NAME])
+        record = _resumed(config, store) if is_resumed else _begun(config, store, console, inline=inline)
         with logged(config.runner.log_file, record.run_id):
             session = RunSession(
-                folder, record, number, started=started, inline=inline, make_worker=make_worker, console=console
+                store, record, number, started=started, inline=inline, make_worker=make_worker, console=console
             )
             try:
                 yield session
@@ -248,11 +238,11 @@ def _session(
                 session.close()
 
 
-def _begun(config: RunConfig, folder: RunFolder, console: Console, *, inline: bool) -> RunRecord:
+def _begun(config: RunConfig, store: Store, console: Console, *, inline: bool) -> RunRecord:
     check_device(config, inline=inline)
     console.print("reading the corpus", style="dim")
-    record = new_record(folder, config, plan(config, folder))
-    record.save(folder)
+    record = new_record(store, config, plan(config, store))
+    record.save(store)
     if differing_names(record.model_names):
         made_for, checkpoint = record.model_names["transcoders_made_for"], record.model_names["checkpoint"]
         message = f"the transcoders say that they were made for {made_for}, and the checkpoint is {checkpoint}"
@@ -266,9 +256,9 @@ def _begun(config: RunConfig, folder: RunFolder, console: Console, *, inline: bo
     return record
 
 
-def _resumed(config: RunConfig, folder: RunFolder) -> RunRecord:
-    record = load_record(folder)
-    check_resumable(record, config, folder)
+def _resumed(config: RunConfig, store: Store) -> RunRecord:
+    record = load_record(store)
+    check_resumable(record, config, store)
     # settings outside the fingerprint (actors, device, memory) may change from driver to driver
     return replace(record, config=config)
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from tracer.aggregate.metadata import metadata_names, stratum_column
 from tracer.config import RunConfig
 from tracer.corpus.corpus import Corpus, normalise
+from tracer.corpus.prompt_files import FOLDER as CORPUS_FOLDER
 from tracer.corpus.shards import Shard, plan_shards
 from tracer.corpus.tokens import special_token_rule
 from tracer.model.hub import at_commit, commit_of
 from tracer.model.references import content_hash, pinned, resolve
-from tracer.run.folder import RunFolder, inside_ray_job
+from tracer.run.folder import inside_ray_job
 from tracer.run.names import model_names
 from tracer.run.origins import Origin, dataset_of, origin_of, origins_of_listed, pin_listed
 from tracer.run.work import Worker, WorkerMaker
+from tracer.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Plan:
     origins: dict[str, Origin] = field(default_factory=dict)
 
 
-def plan(config: RunConfig, folder: RunFolder) -> Plan:
+def plan(config: RunConfig, store: Store) -> Plan:
     """Check model and transcoders by their headers, write the normalised corpus, cut it into shards.
 
     What lies on the hub is asked for first, all of it, and then read at the commit that it has now.
@@ -57,7 +59,9 @@ def plan(config: RunConfig, folder: RunFolder) -> Plan:
     rule = special_token_rule(tokenizer)
     pinned_source = config.corpus.source if dataset is None else str(at_commit(dataset))
     read_from = config.corpus.model_copy(update={"source": pinned_source})
-    corpus = normalise(read_from, tokenizer, rule, n_ctx=facts.n_ctx, root=folder.root)
+    with store.working(CORPUS_FOLDER) as root:
+        corpus = normalise(read_from, tokenizer, rule, n_ctx=facts.n_ctx, root=root)
+        shards = tuple(plan_shards(corpus, root, config.runner.shard_size))
     corpus = replace(corpus, source=config.corpus.source)
     stratum_column(config.aggregate.stratify_by, metadata_names(corpus.metadata_columns))
     transcoders = resolve(config.model.transcoders)
@@ -77,7 +81,7 @@ def plan(config: RunConfig, folder: RunFolder) -> Plan:
         )
     return Plan(
         corpus=corpus,
-        shards=tuple(plan_shards(corpus, folder.root, config.runner.shard_size)),
+        shards=shards,
         model=model,
         model_names=model_names(config.model),
         origins=origins,

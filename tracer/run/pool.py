@@ -9,7 +9,7 @@ demand sees them, and start as soon as there is a machine for them.
 import os
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, cast
 
 import pyarrow as pa
 import ray
@@ -32,6 +32,7 @@ from tracer.run.protocol.messages import (
     Spawn,
     Tick,
     WorkerAction,
+    WorkerLoads,
     WorkerLost,
     WorkerUp,
 )
@@ -43,12 +44,18 @@ POLL_S = 1.0
 LOOK_S = 5.0
 """How often the machines are counted while actors are at work."""
 
+Call = Literal["arrive", "start", "run_shard"]
+WorkerEvent = WorkerLoads | WorkerUp | LoadFailed | WorkerLost | ShardTraced | ShardFailed
+
 
 class RunnerActor:
     """The `ShardRunner` of one Ray process; making it does nothing, so that loading can fail like any other call."""
 
     def __init__(self, make_runner: Callable[[], ShardRunner]) -> None:
         self._runner = make_runner()
+
+    def arrive(self) -> None:
+        """Answers as soon as this process is there, which may be long after it was asked for."""
 
     def start(self) -> dict:
         """As `ShardRunner.start`, with the process id."""
@@ -71,21 +78,17 @@ class ActorPool:
     ) -> None:
         self._make_runner, self._config, self._on_start = make_runner, runner, on_start
         self._actors: dict[int, ActorHandle] = {}
-        self._starting: dict[ray.ObjectRef, int] = {}
-        self._running: dict[ray.ObjectRef, int] = {}
+        self._calls: dict[ray.ObjectRef, tuple[int, Call]] = {}
         self._looked_at = float("-inf")
         self._owns_ray: bool | None = None
 
     def events(self) -> list[Event]:
-        """As `Workers.events`; now and then a `Tick`, which counts the machines."""
+        """As `Workers.events`; now and then a `Tick`, which counts the machines, behind all that was ready before."""
         self._open()
-        if time.monotonic() - self._looked_at >= LOOK_S:
-            return [self._tick()]
-        calls = [*self._starting, *self._running]
-        ready = ray.wait(calls, num_returns=1, timeout=POLL_S)[0] if calls else []
-        if not ready:
-            return [self._tick()]
-        return [self._started(call) if call in self._starting else self._finished(call) for call in ready]
+        is_time = time.monotonic() - self._looked_at >= LOOK_S
+        n_most, timeout_s = (len(self._calls), 0.0) if is_time else (1, POLL_S)
+        events: list[Event] = [self._heard(call) for call in self._ready(n_most, timeout_s)]
+        return [*events, self._tick()] if is_time or not events else events
 
     def perform(self, action: WorkerAction) -> None:
         """As `Workers.perform`.
@@ -95,15 +98,14 @@ class ActorPool:
         """
         match action:
             case Spawn(worker=worker):
-                self._actors[worker] = _new_actor(self._make_runner, self._config)
-                self._starting[self._actors[worker].start.remote()] = worker
+                actor = self._actors[worker] = _new_actor(self._make_runner, self._config)
+                self._calls[actor.arrive.remote()] = worker, "arrive"
+                self._calls[actor.start.remote()] = worker, "start"
             case Fence(worker=worker):
                 ray.kill(self._actors.pop(worker))
-                for calls in (self._starting, self._running):
-                    for call in [call for call, other in calls.items() if other == worker]:
-                        del calls[call]
+                self._calls = {call: called for call, called in self._calls.items() if called[0] != worker}
             case Assign(worker=worker, assignment=assignment):
-                self._running[self._actors[worker].run_shard.remote(assignment)] = worker
+                self._calls[self._actors[worker].run_shard.remote(assignment)] = worker, "run_shard"
             case RefuseDemand(n_workers=n_workers):
                 raise demand_unmet(self._config, n_workers)
 
@@ -115,12 +117,12 @@ class ActorPool:
         """
         self._open()
         for extra in range(self._config.max_attempts):
-            occupied = {*self._starting.values(), *self._running.values()}
-            idle = [worker for worker in self._actors if worker not in occupied]
-            up = WorkerUp(idle[0], now=time.monotonic()) if idle else self._next_start(-1 - extra)
+            idle = self._actors.keys() - {worker for worker, _ in self._calls.values()}
+            up = WorkerUp(min(idle), now=time.monotonic()) if idle else self._next_start(-1 - extra)
             if isinstance(up, WorkerUp):
                 try:
-                    rows: pa.Table = ray.get(self._actors[up.worker].feature_logits.remote(features, n_tokens))
+                    promised: ray.ObjectRef = self._actors[up.worker].feature_logits.remote(features, n_tokens)
+                    rows: pa.Table = ray.get(promised, timeout=self._config.hung_after_s)
                 except RayError as error:
                     message = _short(error)
                 else:
@@ -151,18 +153,36 @@ class ActorPool:
         self._looked_at = time.monotonic()
         return Tick(n_room(self._config), now=self._looked_at, can_grow=not self._owns_ray)
 
+    def _ready(self, n_most: int, timeout_s: float) -> list[ray.ObjectRef]:
+        """Calls that have ended, the oldest first."""
+        return ray.wait([*self._calls], num_returns=n_most, timeout=timeout_s)[0] if self._calls else []
+
     def _next_start(self, new_worker: int) -> WorkerUp | LoadFailed:
         """What becomes of an actor that is starting; where there is none, `new_worker` is started."""
-        if not self._starting:
+        if not self._calls:
             self.perform(Spawn(new_worker))
+        arriving = {worker for worker, call in self._calls.values() if call == "arrive"}
+        loads_since = {worker: time.monotonic() for worker, _ in self._calls.values() if worker not in arriving}
         while True:
             if n_room(self._config) == 0:
                 raise demand_unmet(self._config, 1)
-            for call in ray.wait([*self._starting], num_returns=1, timeout=POLL_S)[0]:
-                return self._started(call)
+            for call in self._ready(1, POLL_S):
+                event = self._heard(call)
+                if isinstance(event, WorkerUp | LoadFailed):
+                    return event
+                loads_since[event.worker] = event.now
+            for worker, since in loads_since.items():
+                seconds = time.monotonic() - since
+                if seconds >= self._config.hung_after_s:
+                    return LoadFailed(worker, f"still loading after {seconds:.0f} s", now=time.monotonic())
 
-    def _started(self, call: ray.ObjectRef) -> WorkerUp | LoadFailed:
-        worker = self._starting.pop(call)
+    def _heard(self, call: ray.ObjectRef) -> WorkerEvent:
+        """What a call that has ended says of its worker."""
+        worker, what = self._calls.pop(call)
+        if what == "arrive":  # where this failed, so does the start
+            return WorkerLoads(worker, now=time.monotonic())
+        if what == "run_shard":
+            return _finished(worker, call)
         try:
             facts = ray.get(call)
         except RayError as error:
@@ -172,16 +192,16 @@ class ActorPool:
         self._on_start(facts)
         return WorkerUp(worker, now=time.monotonic())
 
-    def _finished(self, call: ray.ObjectRef) -> ShardTraced | ShardFailed | WorkerLost:
-        worker = self._running.pop(call)
-        try:
-            outcome: Receipt | ShardError = ray.get(call)
-        except RayError as error:
-            out_of_memory = isinstance(error, OutOfMemoryError)
-            return WorkerLost(worker, type(error).__name__, _short(error), time.monotonic(), out_of_memory)
-        if isinstance(outcome, ShardError):
-            return ShardFailed(worker, outcome, now=time.monotonic())
-        return ShardTraced(worker, outcome, now=time.monotonic())
+
+def _finished(worker: int, call: ray.ObjectRef) -> ShardTraced | ShardFailed | WorkerLost:
+    try:
+        outcome: Receipt | ShardError = ray.get(call)
+    except RayError as error:
+        out_of_memory = isinstance(error, OutOfMemoryError)
+        return WorkerLost(worker, type(error).__name__, _short(error), time.monotonic(), out_of_memory)
+    if isinstance(outcome, ShardError):
+        return ShardFailed(worker, outcome, now=time.monotonic())
+    return ShardTraced(worker, outcome, now=time.monotonic())
 
 
 def _new_actor(make_runner: Callable[[], ShardRunner], runner: RunnerConfig) -> ActorHandle:
@@ -191,6 +211,7 @@ def _new_actor(make_runner: Callable[[], ShardRunner], runner: RunnerConfig) -> 
         num_cpus=runner.cpus_per_actor,
         num_gpus=runner.gpus_per_actor,
         resources=dict(runner.resources_per_actor),
+        scheduling_strategy="SPREAD",  # else Ray fills half of one machine before it looks at the next
         max_restarts=0,
         max_task_retries=0,
         runtime_env={"env_vars": environment},  # read when numeric libraries are loaded, so before this code runs

@@ -12,10 +12,12 @@ from tracer.config import RunConfig, parse_config
 from tracer.corpus.corpus import Corpus
 from tracer.corpus.shards import Shard
 from tracer.errors import ArtifactError, RunError
-from tracer.run.folder import RunFolder, read_json, write_json
+from tracer.run.folder import RECORD_NAME, run_id_of
 from tracer.run.origins import Origin
 from tracer.run.plan import Plan
 from tracer.run.versions import package_versions
+from tracer.storage.json_files import read_json, write_json
+from tracer.storage.store import Store, place
 from tracer.tables.schema import SCHEMA_VERSION
 
 FORMAT_VERSION = 1
@@ -56,15 +58,15 @@ class RunRecord:
             "seconds": round(self.seconds, 3),
         }
 
-    def save(self, folder: RunFolder) -> None:
+    def save(self, store: Store) -> None:
         """Write run.json."""
-        write_json(folder.record, self.to_json())
+        write_json(store, RECORD_NAME, self.to_json())
 
 
-def new_record(folder: RunFolder, config: RunConfig, plan: Plan) -> RunRecord:
+def new_record(store: Store, config: RunConfig, plan: Plan) -> RunRecord:
     """The record of a run that starts now."""
     return RunRecord(
-        run_id=folder.root.name,
+        run_id=run_id_of(store),
         config=config,
         model=plan.model,
         corpus=plan.corpus,
@@ -77,13 +79,13 @@ def new_record(folder: RunFolder, config: RunConfig, plan: Plan) -> RunRecord:
     )
 
 
-def load_record(folder: RunFolder) -> RunRecord:
+def load_record(store: Store) -> RunRecord:
     """Read run.json.
 
     Raises:
         ArtifactError: it is damaged or was written by an incompatible version of tracer.
     """
-    data = read_json(folder.record)
+    data = read_json(store, RECORD_NAME)
     found = {name: data.get(name) for name in ("format_version", "schema_version")}
     found["tracer"] = _series(data.get("versions", {}).get("tracer", "?"))
     expected = {
@@ -93,14 +95,14 @@ def load_record(folder: RunFolder) -> RunRecord:
     }
     if found != expected:
         raise ArtifactError(
-            str(folder.record),
+            place(store, RECORD_NAME),
             found=f"a run of another version: {_pairs(found, expected)}",
             expected=_pairs(expected, found),
             to_do="Use the version of tracer that began the run, or start a new run folder.",
         )
     return RunRecord(
         run_id=data["run_id"],
-        config=parse_config(data["config"], where=str(folder.record)),
+        config=parse_config(data["config"], where=place(store, RECORD_NAME)),
         model=data["model"],
         corpus=Corpus.from_json(data["corpus"]),
         source_hash=data["source_hash"],
@@ -113,7 +115,7 @@ def load_record(folder: RunFolder) -> RunRecord:
     )
 
 
-def check_resumable(record: RunRecord, config: RunConfig, folder: RunFolder) -> None:
+def check_resumable(record: RunRecord, config: RunConfig, store: Store) -> None:
     """Refuse to mix two pieces of work in one folder.
 
     Raises:
@@ -123,7 +125,7 @@ def check_resumable(record: RunRecord, config: RunConfig, folder: RunFolder) -> 
         began, asked = dict(_flat(record.config.result_settings())), dict(_flat(config.result_settings()))
         changed = [name for name in {**began, **asked} if began.get(name) != asked.get(name)]
         raise RunError(
-            str(folder.root),
+            store.reference,
             found="a run of another configuration: " + ", ".join(f"{name} {began.get(name)!r}" for name in changed),
             expected=", ".join(f"{name} {asked.get(name)!r}" for name in changed),
             to_do="Give another --out, or the configuration that the run began with.",

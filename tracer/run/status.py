@@ -10,10 +10,11 @@ from typing import Any, Literal
 from tracer.config import RunnerConfig
 from tracer.run.aggregating import MARKER_NAME
 from tracer.run.backlog import ATTEMPTS_PER_SESSION
-from tracer.run.folder import RunFolder, driver_of, existing
+from tracer.run.folder import AGGREGATES, existing
 from tracer.run.ledger import Ledger, Receipt
 from tracer.run.profiling import sum_of_phases
 from tracer.run.record import RunRecord, load_record
+from tracer.storage.store import Store
 from tracer.tables.parts import read_part
 
 RATE_WINDOW_S, RATE_WINDOW_SHARE = 60.0, 0.1
@@ -93,15 +94,15 @@ def read_status(root: Path | str, *, usd_per_hour: float | None = None) -> Statu
     Raises:
         ArtifactError: `root` is no run folder, its run.json cannot be used, or a part with failures is damaged.
     """
-    folder = existing(root)
-    driver, record, ledger = driver_of(folder), load_record(folder), Ledger(folder)
+    store = existing(root)
+    driver, record, ledger = store.lock.holder(), load_record(store), Ledger(store)
     # Quarantine first: a shard that is committed between the two looks is then in both rather than in none.
     given_up = {entry["shard_id"]: entry for entry in ledger.quarantined()}
     committed = ledger.committed(record.shards)
     for shard_id in committed:
         given_up.pop(shard_id, None)
     receipts = list(committed.values())
-    failures = _failures(folder, record, receipts, given_up)
+    failures = _failures(store, record, receipts, given_up)
     n_prompts_done = sum(receipt.n_prompts for receipt in receipts)
     n_prompts_left = sum(
         shard.n_prompts for shard in record.shards if shard.shard_id not in committed and shard.shard_id not in given_up
@@ -110,7 +111,7 @@ def read_status(root: Path | str, *, usd_per_hour: float | None = None) -> Statu
     n_left = len(record.shards) - len(committed) - len(given_up)
     return Status(
         run_id=record.run_id,
-        state=_state(folder, driver, n_left),
+        state=_state(store, driver, n_left),
         driver=driver,
         n_shards=len(record.shards),
         n_shards_done=len(committed),
@@ -132,12 +133,12 @@ def read_status(root: Path | str, *, usd_per_hour: float | None = None) -> Statu
     )
 
 
-def _state(folder: RunFolder, driver: str | None, n_left: int) -> Literal["running", "stopped", "traced", "done"]:
+def _state(store: Store, driver: str | None, n_left: int) -> Literal["running", "stopped", "traced", "done"]:
     if driver is not None:
         return "running"
     if n_left:
         return "stopped"
-    return "done" if (folder.aggregates / MARKER_NAME).is_file() else "traced"
+    return "done" if store.has([f"{AGGREGATES}/{MARKER_NAME}"]) else "traced"
 
 
 def _is_retried(receipt: Receipt) -> bool:
@@ -145,10 +146,11 @@ def _is_retried(receipt: Receipt) -> bool:
 
 
 def _failures(
-    folder: RunFolder, record: RunRecord, receipts: Sequence[Receipt], given_up: Mapping[str, dict]
+    store: Store, record: RunRecord, receipts: Sequence[Receipt], given_up: Mapping[str, dict]
 ) -> Counter[str]:
     parts = [receipt.parts["failures"] for receipt in receipts if receipt.n_failures]
-    of_prompts = (read_part(folder.root, part)["error_class"].to_pylist() for part in parts)
+    with store.fetched([part.path for part in parts], keep=False) as root:
+        of_prompts = [read_part(root, part)["error_class"].to_pylist() for part in parts]
     of_rows = (failure.error_class for failure in record.corpus.failures)
     return Counter(chain(*of_prompts, of_rows, (entry["error_class"] for entry in given_up.values())))
 

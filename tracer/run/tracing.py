@@ -57,7 +57,7 @@ def _writing(ledger: Ledger) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            str(ledger.folder.root),
+            ledger.store.reference,
             found=str(error),
             expected="a run folder that can be written",
             to_do="Make room or mend the storage; then run the same command again.",

@@ -8,11 +8,13 @@ from tempfile import TemporaryDirectory
 from tracer.corpus.prompts import hash_ids
 from tracer.corpus.shards import Shard, plan_shards
 from tracer.errors import ArtifactError, TracerError
-from tracer.files.writing import rename_durably
-from tracer.run.aggregating import MARKER_NAME, inputs_hash, parts_of
-from tracer.run.folder import RunFolder, claimed, driver_of, existing, read_json
-from tracer.run.ledger import Ledger, Receipt, read_receipt
+from tracer.run.aggregating import MARKER, inputs_hash, parts_of
+from tracer.run.folder import DAMAGED, DATABASE_NAME, RECEIPTS, claimed, existing, receipt_name
+from tracer.run.ledger import Ledger, Receipt, ids_in, read_receipt
 from tracer.run.record import RunRecord, load_record
+from tracer.storage.json_files import read_json
+from tracer.storage.local_store import LocalStore
+from tracer.storage.store import Store, in_parallel
 from tracer.tables.database import query
 from tracer.tables.parts import Part, check_content, read_part
 from tracer.tables.schema import SHARD_TABLES
@@ -52,20 +54,20 @@ class Verified:
     damages: tuple[Damage, ...]
 
 
-def verify(root: Path | str) -> Verified:
+def verify(root: str | Path) -> Verified:
     """Read every committed part of a run and compare it with its receipt, and the results with the receipts.
 
     Args:
-        root: the run folder; nothing is written to it. While a driver works, its results are left out.
+        root: the run folder, a path or URI; nothing is written to it. While a driver works, its results are left out.
 
     Raises:
         ArtifactError: `root` is no run folder, or its run.json cannot be used.
     """
-    folder = existing(root)
-    return _look(folder, driver_of(folder))
+    store = existing(root)
+    return _look(store, store.lock.holder())
 
 
-def heal(root: Path | str) -> tuple[Verified, tuple[Damage, ...]]:
+def heal(root: str | Path) -> tuple[Verified, tuple[Damage, ...]]:
     """Move the receipts of damaged shards to `damaged/` and take the mark off damaged results, so that the next
     `tracer run` makes both anew; gives what was found, and what cannot be healed so: anything, without the corpus.
 
@@ -76,31 +78,36 @@ def heal(root: Path | str) -> tuple[Verified, tuple[Damage, ...]]:
         ArtifactError: as `verify`.
         RunError: a driver is at work.
     """
-    with claimed(existing(root).root) as (folder, session):
-        found = _look(folder, None)
+    with claimed(existing(root).reference) as (store, session):
+        found = _look(store, None)
         if any(damage.table == CORPUS for damage in found.damages):
             return found, found.damages
         for shard_id in sorted({damage.shard_id for damage in found.damages if damage.shard_id is not None}):
-            folder.damaged.mkdir(exist_ok=True)
-            rename_durably(folder.receipts / f"{shard_id}.json", folder.damaged / f"{shard_id}-{session}.json")
+            store.write(f"{DAMAGED}/{shard_id}-{session}.json", store.read(receipt_name(shard_id)))
+            store.remove(receipt_name(shard_id))
         if any(damage.table == RESULTS for damage in found.damages):
-            (folder.aggregates / MARKER_NAME).unlink(missing_ok=True)
+            store.remove(MARKER)
     return found, ()
 
 
-def _look(folder: RunFolder, driver: str | None) -> Verified:
-    record = load_record(folder)
+def _look(store: Store, driver: str | None) -> Verified:
+    record = load_record(store)
     shards = {shard.shard_id: shard for shard in record.shards}
-    damages, receipts = [*_corpus_damages(folder, record)], {}
-    paths = sorted(folder.receipts.glob("[!.]*.json"))
-    for path in paths:
+    damages, receipts = [*_corpus_damages(store, record)], {}
+    ids = ids_in(store, RECEIPTS)
+
+    def look_at(shard_id: str) -> tuple[Receipt | None, list[Damage]]:
         try:
-            receipts[path.stem] = read_receipt(path)
+            receipt = read_receipt(store, shard_id)
         except ArtifactError as error:
-            damages.append(_damage(path.stem, RECEIPT, error))
-        else:
-            damages += _shard_damages(folder, receipts[path.stem], path.stem, shards.get(path.stem))
-    if not folder.database.is_file():
+            return None, [_damage(shard_id, RECEIPT, error)]
+        return receipt, [*_shard_damages(store, receipt, shard_id, shards.get(shard_id))]
+
+    for shard_id, (receipt, found) in zip(ids, in_parallel(store, look_at, ids), strict=True):
+        damages += found
+        if receipt is not None:
+            receipts[shard_id] = receipt
+    if not store.has([DATABASE_NAME]):
         results = "not made yet"
     elif driver is not None:
         results = f"not looked at while a driver works ({driver})"
@@ -108,19 +115,20 @@ def _look(folder: RunFolder, driver: str | None) -> Verified:
         results = "not looked at, since receipts are damaged"
     else:
         results = "looked at"
-        damages += _results_damages(folder, record, receipts)
+        damages += _results_damages(store, record, receipts)
     return Verified(
         n_shards=len(shards),
-        n_receipts=len(paths),
+        n_receipts=len(ids),
         n_parts=sum(len(receipt.parts) for receipt in receipts.values()),
         results=results,
         damages=tuple(damages),
     )
 
 
-def _corpus_damages(folder: RunFolder, record: RunRecord) -> Iterator[Damage]:
+def _corpus_damages(store: Store, record: RunRecord) -> Iterator[Damage]:
     try:
-        shards = tuple(plan_shards(record.corpus, folder.root, record.config.runner.shard_size))
+        with store.fetched(record.corpus.files) as root:
+            shards = tuple(plan_shards(record.corpus, root, record.config.runner.shard_size))
     except ArtifactError as error:
         yield Damage(shard_id=None, table=CORPUS, found=f"{error.where}: {error.found}", expected=error.expected,
                      to_do="Start a new run folder: no shard can be made anew without its prompts.")  # fmt: skip
@@ -130,7 +138,7 @@ def _corpus_damages(folder: RunFolder, record: RunRecord) -> Iterator[Damage]:
                      expected="the plan of the run", to_do="Start a new run folder.")  # fmt: skip
 
 
-def _shard_damages(folder: RunFolder, receipt: Receipt, name: str, shard: Shard | None) -> Iterator[Damage]:
+def _shard_damages(store: Store, receipt: Receipt, name: str, shard: Shard | None) -> Iterator[Damage]:
     tables = {table.name for table in SHARD_TABLES}
     if shard is None or receipt.shard_id != name:
         found, expected = f"a receipt of shard {receipt.shard_id}", "that of a shard of the plan, by its name"
@@ -142,7 +150,7 @@ def _shard_damages(folder: RunFolder, receipt: Receipt, name: str, shard: Shard 
         return
     for table, part in receipt.parts.items():
         try:
-            _check_part(folder, part, shard)
+            _check_part(store, part, shard)
         except ArtifactError as error:
             yield _damage(name, table, error)
     n_rows = {table: part.n_rows for table, part in receipt.parts.items()}
@@ -153,23 +161,24 @@ def _shard_damages(folder: RunFolder, receipt: Receipt, name: str, shard: Shard 
         yield Damage(shard_id=name, table=RECEIPT, found=found, expected=expected, to_do=REDO)
 
 
-def _check_part(folder: RunFolder, part: Part, shard: Shard) -> None:
-    if part.table != "prompts":
-        check_content(folder.root, part)
-        return
-    prompt_ids = read_part(folder.root, part)["prompt_id"].to_pylist()
+def _check_part(store: Store, part: Part, shard: Shard) -> None:
+    with store.fetched([part.path], keep=False) as root:
+        if part.table != "prompts":
+            check_content(root, part)
+            return
+        prompt_ids = read_part(root, part)["prompt_id"].to_pylist()
     if hash_ids(prompt_ids) != shard.shard_id:
         raise ArtifactError(part.path, found="other prompts", expected="those of the shard", to_do=REDO)
 
 
-def _results_damages(folder: RunFolder, record: RunRecord, receipts: Mapping[str, Receipt]) -> Iterator[Damage]:
-    marker = folder.aggregates / MARKER_NAME
+def _results_damages(store: Store, record: RunRecord, receipts: Mapping[str, Receipt]) -> Iterator[Damage]:
     in_order = [receipts[shard.shard_id] for shard in record.shards if shard.shard_id in receipts]
     with TemporaryDirectory() as place:  # the driver's own part is made to be hashed, not kept
-        parts = parts_of(record, in_order, Ledger(folder).quarantined(), Path(place))
+        parts = parts_of(record, in_order, Ledger(store).quarantined(), LocalStore(Path(place)))
     try:
-        made_from = read_json(marker).get("inputs_hash")
-        counts = query(folder.database, " UNION ALL ".join(map(_count_of, ONE_ROW_PER_ROW)))
+        made_from = read_json(store, MARKER).get("inputs_hash")
+        with store.fetched([DATABASE_NAME]) as root:
+            counts = query(root / DATABASE_NAME, " UNION ALL ".join(map(_count_of, ONE_ROW_PER_ROW)))
     except TracerError as error:
         yield _damage(None, RESULTS, error)
         return

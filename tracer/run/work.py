@@ -15,11 +15,12 @@ from tracer.corpus.prompts import Prompt
 from tracer.corpus.shards import read_shard
 from tracer.errors import RunError
 from tracer.run.backlog import Assignment
-from tracer.run.folder import RunFolder
+from tracer.run.folder import RECORD_NAME
 from tracer.run.ledger import Receipt, ShardError
 from tracer.run.profiling import phase, profiled
 from tracer.run.protocol.messages import Event, WorkerAction
 from tracer.run.versions import package_versions
+from tracer.storage.store import Store, open_store
 from tracer.tables.parts import Part, write_part
 from tracer.tables.schema import SHARD_TABLES
 
@@ -97,10 +98,13 @@ def make_trace_worker(config: RunConfig) -> Worker:
 
 
 class ShardRunner:
-    """One worker with the run folder that it writes parts into; lives in this process or in a Ray actor."""
+    """One worker with the run folder, by path or URI, that it writes parts into; lives in this process or in a Ray
+    actor.
+    """
 
-    def __init__(self, root: Path, config: RunConfig, make_worker: WorkerMaker) -> None:
-        self._root, self._config, self._make_worker = root, config, make_worker
+    def __init__(self, reference: str | Path, config: RunConfig, make_worker: WorkerMaker) -> None:
+        self._reference, self._config, self._make_worker = reference, config, make_worker
+        self._store: Store | None = None
         self._worker: Worker | None = None
         self._device = ""
         self._versions: dict[str, str] = {}
@@ -112,12 +116,13 @@ class ShardRunner:
             ModelError: the checkpoint or the transcoders cannot be used.
             RunError: the run folder is not visible from here.
         """
-        if not RunFolder(self._root).record.is_file():
+        self._store = open_store(self._reference)
+        if not self._store.has([RECORD_NAME]):
             raise RunError(
-                str(self._root),
+                str(self._reference),
                 found=f"no run.json as seen from {socket.gethostname()}",
                 expected="one run folder that all machines share",
-                to_do="Give --out on shared storage.",
+                to_do="Give --out on shared storage, or as a URI.",
             )
         self._worker = self._make_worker(self._config)
         facts = self._worker.facts()
@@ -128,15 +133,17 @@ class ShardRunner:
         """One attempt at one shard; whatever goes wrong inside becomes a `ShardError`."""
         shard, attempt = assignment.shard, assignment.attempt
         assert self._worker is not None, "started before its first shard"
+        assert self._store is not None
         started = time.monotonic()
         try:
             with profiled(self._config.runner.profile) as phases:
-                prompts = read_shard(self._root, shard)
+                with self._store.fetched([shard.file]) as root:
+                    prompts = read_shard(root, shard)
                 tables = self._worker.trace(
                     prompts, shard.shard_id, attempt, skipped=assignment.skipped, n_halved=assignment.n_halved
                 )
                 with phase("write"):
-                    parts = self._write(tables, assignment)
+                    parts = _write(self._store, tables, assignment)
         except Exception as error:  # noqa: BLE001  a shard must not end a run of a thousand
             return _shard_error(assignment, error)
         return Receipt(
@@ -153,17 +160,18 @@ class ShardRunner:
             phases={name: round(seconds, 6) for name, seconds in phases.items()},
         )
 
-    def _write(self, tables: dict[str, pa.Table], assignment: Assignment) -> dict[str, Part]:
-        shard_id, attempt = assignment.shard.shard_id, assignment.attempt
-        return {
-            table.name: write_part(self._root, table, tables[table.name], shard_id=shard_id, attempt=attempt)
-            for table in SHARD_TABLES
-        }
-
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
         """As `Worker.feature_logits`."""
         assert self._worker is not None, "started before it is asked"
         return self._worker.feature_logits(features, n_tokens)
+
+
+def _write(store: Store, tables: dict[str, pa.Table], assignment: Assignment) -> dict[str, Part]:
+    shard_id, attempt = assignment.shard.shard_id, assignment.attempt
+    return {
+        table.name: write_part(store, table, tables[table.name], shard_id=shard_id, attempt=attempt)
+        for table in SHARD_TABLES
+    }
 
 
 def _shard_error(assignment: Assignment, error: Exception) -> ShardError:

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracer.errors import ArtifactError
-from tracer.files.writing import write_file
+from tracer.storage.store import Store
 from tracer.tables.declare import Table
 from tracer.tables.schema import SCHEMA_VERSION, TABLES
 
+FOLDER = "parts"
 VERSION_KEY = b"tracer.schema_version"
 TO_DO = "Move the shard's receipt away and run again: the shard is redone."
 
@@ -26,13 +27,13 @@ class Part:
     sha256: str
 
 
-def write_part(root: Path, table: Table, rows: pa.Table, *, shard_id: str, attempt: int) -> Part:
+def write_part(store: Store, table: Table, rows: pa.Table, *, shard_id: str, attempt: int) -> Part:
     """Write `rows` to `parts/<table>-<shard>-<attempt>.parquet`; the name appears only when the file is whole.
 
     Raises:
         ArtifactError: the columns are not exactly the declared ones, in their order and types.
     """
-    path = f"parts/{table.name}-{shard_id}-{attempt}.parquet"
+    path = f"{FOLDER}/{table.name}-{shard_id}-{attempt}.parquet"
     expected = table.arrow_schema()
     if not rows.schema.equals(expected):
         raise ArtifactError(
@@ -43,7 +44,7 @@ def write_part(root: Path, table: Table, rows: pa.Table, *, shard_id: str, attem
     # limits of a column leave NaN out, and DuckDB then drops `isnan` from a query as never true
     pq.write_table(rows, sink, compression="zstd", write_statistics=False)
     content = sink.getvalue().to_pybytes()
-    write_file(root / path, content)
+    store.write(path, content)
     return Part(table=table.name, path=path, n_rows=rows.num_rows, sha256=hashlib.sha256(content).hexdigest())
 
 
@@ -88,7 +89,7 @@ def check_content(root: Path, part: Part) -> None:
 
 
 def read_part(root: Path, part: Part) -> pa.Table:
-    """The rows of a part, in declared columns.
+    """The rows of a part, in declared columns; `root` is a local folder in which it lies.
 
     Raises:
         ArtifactError: as `check_content`.

@@ -51,8 +51,14 @@ def summarise(database: Path, n_rows: int = N_ROWS) -> Summary:
     )
 
 
-def print_summary(summary: Summary, console: Console) -> None:
-    """Print `summary`, readable at 100 columns; sections without rows are left out."""
+def print_summary(summary: Summary, console: Console, *, uri: str | None = None) -> None:
+    """Print `summary`, readable at 100 columns; sections without rows are left out.
+
+    Args:
+        summary: the figures.
+        console: where to.
+        uri: the run folder, where it lies in an object store and `summary` was read from a copy.
+    """
     console.print()
     console.print(_facts(summary))
     for table in (_tasks(summary), _features(summary), _pairs(summary), _edges(summary)):
@@ -63,8 +69,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(Text(f"\n{summary.label_note[0].upper()}{summary.label_note[1:]}.", style="dim"))
     console.print()
     for name, path in (("page", summary.page), ("database", summary.database)):
-        if path.exists():
-            console.print(Text.assemble((f"{name:<10}", "dim"), str(path)), soft_wrap=True)
+        if uri is not None or path.exists():
+            place = str(path) if uri is None else f"{uri}/{path.name}"
+            console.print(Text.assemble((f"{name:<10}", "dim"), place), soft_wrap=True)
 
 
 def _facts(summary: Summary) -> Table:

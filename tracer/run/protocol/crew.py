@@ -1,4 +1,4 @@
-"""The workers as the driver believes them to be: starting, idle or at work on one attempt."""
+"""The workers as the driver believes them to be: waiting for room, loading, idle or at work on one attempt."""
 
 from tracer.corpus.shards import Shard
 from tracer.run.backlog import Assignment
@@ -9,7 +9,7 @@ class Crew:
 
     def __init__(self) -> None:
         self._n_hired = 0
-        self._starting: set[int] = set()
+        self._starting: dict[int, float | None] = {}
         self._idle: list[int] = []
         self._busy: dict[int, tuple[Assignment, float]] = {}
 
@@ -29,18 +29,29 @@ class Crew:
         """Attempts that run, and when they began, oldest first."""
         return list(self._busy.values())
 
+    @property
+    def occupied(self) -> list[tuple[int, Assignment | None, float]]:
+        """Workers that do something, what (None: they load their model), and since when. None who waits for room."""
+        loading = [(worker, None, since) for worker, since in self._starting.items() if since is not None]
+        return [*loading, *((worker, held, since) for worker, (held, since) in self._busy.items())]
+
     def hire(self) -> int:
-        """A new worker, which starts."""
+        """A new worker, which waits for room."""
         worker = self._n_hired
         self._n_hired += 1
-        self._starting.add(worker)
+        self._starting[worker] = None
         return worker
+
+    def loads(self, worker: int, now: float) -> None:
+        """A worker that waited for room loads its model from now on."""
+        if worker in self._starting and self._starting[worker] is None:
+            self._starting[worker] = now
 
     def came_up(self, worker: int) -> bool:
         """A worker that was starting is idle now; False where it was not."""
         if worker not in self._starting:
             return False
-        self._starting.remove(worker)
+        del self._starting[worker]
         self._idle.append(worker)
         return True
 
@@ -67,7 +78,7 @@ class Crew:
 
     def remove(self, worker: int) -> Assignment | None:
         """Forget a worker; gives the attempt that it was at."""
-        self._starting.discard(worker)
+        self._starting.pop(worker, None)
         if worker in self._idle:
             self._idle.remove(worker)
         held = self._busy.pop(worker, None)

@@ -9,7 +9,9 @@ from tracer.corpus.shards import Shard
 from tracer.errors import RunError
 from tracer.run.backlog import Backlog
 from tracer.run.ledger import ShardError
+from tracer.run.protocol.clock import WatchedTime
 from tracer.run.protocol.crew import Crew
+from tracer.run.protocol.hanging import hung
 from tracer.run.protocol.messages import (
     Action,
     Assign,
@@ -25,6 +27,7 @@ from tracer.run.protocol.messages import (
     ShardTraced,
     Spawn,
     Tick,
+    WorkerLoads,
     WorkerLost,
     WorkerUp,
 )
@@ -42,7 +45,7 @@ class Driver:
         self._crew, self._stragglers = Crew(), Stragglers()
         self._n_most = runner.n_actors
         self._n_load_failures = self._n_given_up = 0
-        self._now = float("-inf")
+        self._time = WatchedTime()
         self._unmet_since: float | None = None
 
     @property
@@ -51,12 +54,17 @@ class Driver:
         return not self._backlog and not self._crew.at_work
 
     def handle(self, event: Event) -> list[Action]:
-        """What follows from an event, to be done in this order. A clock that goes back stands still."""
-        self._now = max(self._now, event.now)
+        """What follows from an event, to be done in this order."""
+        self._time.look(event.now)
         actions: list[Action] = []
         match event:
             case Tick():
                 actions = self._check_room(event)
+                after_s, seconds = self._runner.hung_after_s, self._time.seconds
+                for loss in hung(self._crew, self._stragglers, after_s=after_s, seconds=seconds, now=event.now):
+                    actions += self.handle(loss)
+            case WorkerLoads():
+                self._crew.loads(event.worker, self._time.seconds)
             case WorkerUp():
                 if self._crew.came_up(event.worker):
                     self._n_most, self._n_load_failures = self._runner.n_actors, 0
@@ -75,7 +83,7 @@ class Driver:
         actions: list[Action] = []
         while self._backlog and self._crew.n_idle:
             assignment = self._backlog.take()
-            actions.append(Assign(self._crew.give(assignment, self._now), assignment))
+            actions.append(Assign(self._crew.give(assignment, self._time.seconds), assignment))
         actions += self._reissue()
         n_wanted = min(self._n_most, self._n_unfinished) - len(self._crew)
         return [*actions, *(Spawn(self._crew.hire()) for _ in range(n_wanted))]
@@ -85,10 +93,10 @@ class Driver:
         actions: list[Action] = []
         for held, since in self._crew.at_work if self._crew.n_idle else []:
             alone = len(self._crew.workers_on(held.shard)) == 1
-            if self._crew.n_idle and alone and self._stragglers.is_one(held, self._now - since):
+            if self._crew.n_idle and alone and self._stragglers.is_one(held, self._time.seconds - since):
                 assignment = self._backlog.reissue(held.shard)
                 if assignment is not None:
-                    actions.append(Assign(self._crew.give(assignment, self._now), assignment))
+                    actions.append(Assign(self._crew.give(assignment, self._time.seconds), assignment))
         return actions
 
     def _check_room(self, tick: Tick) -> list[Action]:
@@ -97,8 +105,8 @@ class Driver:
             self._unmet_since = None
             return []
         if self._unmet_since is None:
-            self._unmet_since = self._now
-        waited = self._now - self._unmet_since
+            self._unmet_since = self._time.seconds
+        waited = self._time.seconds - self._unmet_since
         return [] if tick.can_grow and waited < self._runner.node_wait_s else [RefuseDemand(n_needed)]
 
     def _count_load_failure(self, event: LoadFailed) -> list[Action]:
@@ -139,7 +147,7 @@ class Driver:
         if not self._crew.holds(event.worker, receipt.shard_id, receipt.attempt):
             return []
         held, since = self._crew.finish(event.worker)
-        self._stragglers.finished(held, self._now - since)
+        self._stragglers.finished(held, self._time.seconds - since)
         self._any_committed = True
         others = self._crew.workers_on(held.shard)
         for worker in others:

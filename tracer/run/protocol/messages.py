@@ -9,6 +9,14 @@ from tracer.run.ledger import Receipt, ShardError
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerLoads:
+    """A worker found room and begins to load its model."""
+
+    worker: int
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerUp:
     """A worker has loaded its model."""
 
@@ -56,7 +64,9 @@ class ShardFailed:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time went by. `n_room`: workers that all machines could hold; `can_grow`: whether machines may still join."""
+    """Time went by, and whatever was said until now was handed over before. `n_room`: workers that all machines could
+    hold; `can_grow`: whether machines may still join.
+    """
 
     n_room: int
     now: float
@@ -122,7 +132,7 @@ class GiveUp:
     error: RunError
 
 
-Event = WorkerUp | LoadFailed | WorkerLost | ShardTraced | ShardFailed | Tick
+Event = WorkerLoads | WorkerUp | LoadFailed | WorkerLost | ShardTraced | ShardFailed | Tick
 Action = Spawn | Fence | Assign | Commit | Retried | Quarantine | RefuseDemand | GiveUp
 WorkerAction = Spawn | Fence | Assign | RefuseDemand
 """What the holder of the workers does; the rest concerns the ledger and the person who waits."""

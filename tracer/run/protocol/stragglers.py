@@ -25,9 +25,13 @@ class Stragglers:
         """An attempt ended with a receipt."""
         self._seconds_per_prompt.append(seconds / max(1, assignment.shard.n_prompts))
 
+    def usual_seconds(self, assignment: Assignment) -> float | None:
+        """What a shard of this size takes; None while too few are finished to tell."""
+        if len(self._seconds_per_prompt) < N_BEFORE:
+            return None
+        return median(self._seconds_per_prompt) * assignment.shard.n_prompts
+
     def is_one(self, assignment: Assignment, seconds: float) -> bool:
         """Whether an attempt that has run for so long takes far longer than others did."""
-        if len(self._seconds_per_prompt) < N_BEFORE:
-            return False
-        usual = median(self._seconds_per_prompt) * assignment.shard.n_prompts
-        return seconds > max(AFTER_S, FACTOR * usual)
+        usual = self.usual_seconds(assignment)
+        return usual is not None and seconds > max(AFTER_S, FACTOR * usual)

@@ -1,0 +1,125 @@
+"""A prefix of an object store as a store."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
+from functools import cached_property
+from pathlib import Path
+
+from pyarrow.fs import FileSelector, FileType
+
+from tracer.storage.lease import Lease
+from tracer.storage.objects import create_settled, open_objects
+from tracer.storage.store import in_parallel
+from tracer.storage.transfers import download, path_of, read_file, scratch_folder, told, told_of, upload, write_file
+
+LEASE_S = 60.0
+CACHE_VARIABLE = "TRACER_CACHE"
+"""Environment variable for the folder of what was fetched; else ~/.cache/tracer."""
+
+
+class ObjectStore:
+    """As `Store`, at a URI.
+
+    Plain files go through `pyarrow.fs`. What a run must not overwrite (its lease, its receipts) goes through the
+    store's own client, with conditions. While the lease is held here, every write first makes sure that it still is.
+    """
+
+    n_parallel = 16
+
+    def __init__(self, reference: str, *, lease_s: float = LEASE_S) -> None:
+        self.reference, self._lease_s = reference, lease_s
+        self._objects = open_objects(reference)
+
+    @cached_property
+    def lock(self) -> Lease:
+        """A lease on an object."""
+        return Lease(self._objects.client, self.reference, lease_s=self._lease_s)
+
+    def read(self, name: str) -> bytes:
+        """As `Store.read`."""
+        return read_file(self._objects, self.reference, name)
+
+    def write(self, name: str, content: bytes, *, new: bool = False) -> None:
+        """As `Store.write`; a `new` file that another process made at the same moment is found there."""
+        self.lock.confirm()
+        if not new:
+            write_file(self._objects, self.reference, name, content)
+        elif create_settled(self._objects.client, name, content) is None:
+            raise FileExistsError(f"{self.reference}/{name}")
+
+    def list(self, folder: str = "") -> dict[str, int | None]:
+        """As `Store.list`."""
+        with told(f"{self.reference}/{folder}"):
+            chosen = FileSelector(path_of(self._objects, folder), allow_not_found=True)
+            infos = self._objects.filesystem.get_file_info(chosen)
+        return {
+            info.path.removeprefix(f"{self._objects.base}/"): None if info.type is FileType.Directory else info.size
+            for info in sorted(infos, key=lambda info: info.path)
+        }
+
+    def has(self, names: Iterable[str]) -> bool:
+        """As `Store.has`."""
+        versions = in_parallel(self, self._objects.client.version, names)
+        return all([version is not None for version in versions])
+
+    def remove(self, name: str) -> None:
+        """As `Store.remove`."""
+        self.lock.confirm()
+        self._objects.client.remove(name)
+
+    @contextmanager
+    def fetched(self, names: Iterable[str], *, keep: bool = True) -> Iterator[Path]:
+        """As `Store.fetched`: in the cache of this machine, where a file stays until it has another version here."""
+        if keep:
+            for name in names:
+                self._refresh(name)
+            with told_of(self._cache, self.reference):
+                yield self._cache
+            return
+        with self._scratch() as folder:
+
+            def fetch(name: str) -> None:
+                download(self._objects, self.reference, name, folder / name)
+
+            list(in_parallel(self, fetch, names))
+            yield folder
+
+    @contextmanager
+    def working(self, *names: str, copy: bool = False) -> Iterator[Path]:
+        """As `Store.working`: in a folder of its own, which is uploaded and removed at the end."""
+        with self._scratch() as folder:
+            for name in names if copy else ():
+                download(self._objects, self.reference, name, folder / name)
+            yield folder
+            for place in (folder / name for name in names):
+                for path in [place] if place.is_file() else sorted(place.rglob("*")):
+                    self.lock.confirm()
+                    upload(self._objects, self.reference, path, path.relative_to(folder).as_posix())
+
+    @property
+    def _cache(self) -> Path:
+        folder = Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/tracer").expanduser().absolute()
+        return folder / "runs" / hashlib.sha256(self.reference.encode()).hexdigest()[:16]
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        with scratch_folder(self._cache) as folder, told_of(folder, self.reference):
+            yield folder
+
+    def _refresh(self, name: str) -> None:
+        """Bring one file of the cache up to date; processes of one machine fetch it once."""
+        path, note = self._cache / name, self._cache / f"{name}.version"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / ".fetching").open("w") as guard:
+            flock(guard, LOCK_EX)
+            version = self._objects.client.version(name)
+            if version is not None and path.is_file() and note.is_file() and note.read_text() == version:
+                return
+            for old in (note, path):
+                old.unlink(missing_ok=True)
+            if version is not None:
+                download(self._objects, self.reference, name, path)
+                note.write_text(version)
