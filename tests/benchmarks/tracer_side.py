@@ -16,6 +16,7 @@ from tests.benchmarks.measuring import measured
 from tests.benchmarks.serving import Answer, serve
 from tests.benchmarks.shapes import Shape
 from tracer.attribution.attribute import attribute
+from tracer.attribution.encoded import encode
 from tracer.attribution.graphs import graphs_of
 from tracer.attribution.prepared import prepare_forward
 from tracer.graph.graph import Graph
@@ -102,7 +103,11 @@ def _attributed(model: ReplacementModel, device: str, request: dict[str, Any]) -
         if "batch" not in request:
             return [attribute(request["token_ids"], model, **settings)]
         forwards = model.forward_batch([model.tokenize(token_ids) for token_ids in request["batch"]])
-        return graphs_of(model, [prepare_forward(model, forward) for forward in forwards], **settings)
+        prepared = [
+            prepare_forward(model, forward, encoded=encoded)
+            for forward, encoded in zip(forwards, encode(model, forwards), strict=True)
+        ]
+        return graphs_of(model, prepared, **settings)
 
     with _phase_times(device) as phases:
         found = measured(work, device, trace=request.get("trace", False))
