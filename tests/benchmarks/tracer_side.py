@@ -23,19 +23,23 @@ from tracer.graph.graph import Graph
 from tracer.graph.layout import NodeKind
 from tracer.model.replacement import ReplacementModel
 
-PHASES = {
-    "forward": ("tracer.model.replacement", "ReplacementModel.forward"),
-    "prepare": ("tracer.attribution.attribute", "prepare"),
-    "rows": ("tracer.attribution.graphs", "compute_rows"),
-    "assemble": ("tracer.attribution.graphs", "_assemble"),
-}
-"""Functions that do a phase's work; `prepare` contains `forward`, which is taken off below."""
+PHASES = (
+    ("forward", "tracer.model.replacement", "ReplacementModel.forward"),
+    ("prepare", "tracer.attribution.attribute", "prepare"),
+    ("rows", "tracer.attribution.graphs", "compute_rows"),
+    ("rows", "tracer.attribution.graphs", "account_together"),
+    ("assemble", "tracer.attribution.schedule", "PromptRows.accounted"),
+    ("assemble", "tracer.attribution.graphs", "_graph"),
+)
+"""Functions that do a phase's work; `prepare` contains `forward`, which is taken off below. Where prompts lie side by
+side, `rows` contains most of `assemble`.
+"""
 
 
 @contextmanager
 def _phase_times(device: str) -> Iterator[dict[str, float]]:
     """Seconds spent in each phase while the block runs."""
-    seconds = dict.fromkeys(PHASES, 0.0)
+    seconds = {name: 0.0 for name, *_ in PHASES}
 
     def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -50,7 +54,7 @@ def _phase_times(device: str) -> Iterator[dict[str, float]]:
         return wrapper
 
     with ExitStack() as stack:
-        for name, (module, path) in PHASES.items():
+        for name, module, path in PHASES:
             *holders, attribute_name = path.split(".")
             owner = importlib.import_module(module)
             for holder in holders:
