@@ -91,6 +91,8 @@ def graphs_of(
         for which in side_by_side(prompts, small, room_bytes):
             explicit = _explicit(model, [prompts[idx] for idx in which], settings, side_by_side=True)
             accounted |= zip(which, account_together(explicit, node_threshold), strict=True)
+            if verbose:
+                _report_all([prompts[idx] for idx in which])
         if others:
             found = _account(model, [prompts[idx] for idx in others], [is_whole[idx] for idx in others], settings)
             accounted |= zip(others, found, strict=True)
@@ -176,6 +178,11 @@ def sweep_flops(model: ReplacementModel, prepared: Prepared) -> float:
     W_O = model.weights.layers[0].W_O
     columns = float((prepared.layout.features[:, 1] + 1 - prepared.n_ignored).sum())
     return 4.0 * columns * model.n_layers * W_O.shape[0] * W_O.shape[1] * W_O.shape[2]
+
+
+def _report_all(prompts: Sequence[Prepared]) -> None:
+    n_features = sum(prepared.layout.n_features for prepared in prompts)
+    _report(n_features, n_features)
 
 
 def _report(n_done: int, n_features: int) -> None:
