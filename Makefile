@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help demo test test-all fault-matrix lint format types clean train-demo-model chromium
-.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-gpu
+.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-many benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -53,6 +53,9 @@ benchmark-setup: $(INSTALLED)  ## circuit-tracer in an environment of its own, f
 
 benchmark: $(INSTALLED)  ## times and memory beside circuit-tracer's, on this machine's CPU (about 10 minutes)
 	$(RUN)/python -m tests.benchmarks.versus_circuit_tracer 8x256 12x768 demo
+
+benchmark-many: $(INSTALLED)  ## small prompts, many in a pass, beside circuit-tracer
+	$(RUN)/python -m tests.benchmarks.many_prompts demo
 
 benchmark-agreement: $(INSTALLED)  ## do tracer and circuit-tracer give the same graphs?
 	$(RUN)/python -m tests.benchmarks.agreement

@@ -16,25 +16,30 @@ from tests.benchmarks.measuring import measured
 from tests.benchmarks.serving import Answer, serve
 from tests.benchmarks.shapes import Shape
 from tracer.attribution.attribute import attribute
+from tracer.attribution.encoded import encode
 from tracer.attribution.graphs import graphs_of
 from tracer.attribution.prepared import prepare_forward
 from tracer.graph.graph import Graph
 from tracer.graph.layout import NodeKind
 from tracer.model.replacement import ReplacementModel
 
-PHASES = {
-    "forward": ("tracer.model.replacement", "ReplacementModel.forward"),
-    "prepare": ("tracer.attribution.attribute", "prepare"),
-    "rows": ("tracer.attribution.graphs", "compute_rows"),
-    "assemble": ("tracer.attribution.graphs", "_assemble"),
-}
-"""Functions that do a phase's work; `prepare` contains `forward`, which is taken off below."""
+PHASES = (
+    ("forward", "tracer.model.replacement", "ReplacementModel.forward"),
+    ("prepare", "tracer.attribution.attribute", "prepare"),
+    ("rows", "tracer.attribution.graphs", "compute_rows"),
+    ("rows", "tracer.attribution.graphs", "account_together"),
+    ("assemble", "tracer.attribution.schedule", "PromptRows.accounted"),
+    ("assemble", "tracer.attribution.graphs", "_graph"),
+)
+"""Functions that do a phase's work; `prepare` contains `forward`, which is taken off below. Where prompts lie side by
+side, `rows` contains most of `assemble`.
+"""
 
 
 @contextmanager
 def _phase_times(device: str) -> Iterator[dict[str, float]]:
     """Seconds spent in each phase while the block runs."""
-    seconds = dict.fromkeys(PHASES, 0.0)
+    seconds = {name: 0.0 for name, *_ in PHASES}
 
     def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -49,7 +54,7 @@ def _phase_times(device: str) -> Iterator[dict[str, float]]:
         return wrapper
 
     with ExitStack() as stack:
-        for name, (module, path) in PHASES.items():
+        for name, module, path in PHASES:
             *holders, attribute_name = path.split(".")
             owner = importlib.import_module(module)
             for holder in holders:
@@ -102,7 +107,11 @@ def _attributed(model: ReplacementModel, device: str, request: dict[str, Any]) -
         if "batch" not in request:
             return [attribute(request["token_ids"], model, **settings)]
         forwards = model.forward_batch([model.tokenize(token_ids) for token_ids in request["batch"]])
-        return graphs_of(model, [prepare_forward(model, forward) for forward in forwards], **settings)
+        prepared = [
+            prepare_forward(model, forward, encoded=encoded)
+            for forward, encoded in zip(forwards, encode(model, forwards), strict=True)
+        ]
+        return graphs_of(model, prepared, **settings)
 
     with _phase_times(device) as phases:
         found = measured(work, device, trace=request.get("trace", False))

@@ -192,7 +192,8 @@ def seconds(shape: Shape, work: Work, rate: float, device: str) -> list[Item]:
     """Time of a prompt by phase, where matrices are multiplied at `rate` floating-point operations per second."""
     n_weights = shape.n_multiplied + shape.n_features * shape.d_model
     forward = 2 * work.n_tokens * n_weights / rate + FLOAT_BYTES * n_weights / WEIGHT_BYTES_PER_S[device]
-    n_steps = shape.n_layers * (shape.n_layers + 3) / 2
+    # Small prompts lie side by side: what a sweep costs in calls is that of all of them.
+    n_steps = shape.n_layers * (shape.n_layers + 3) / 2 / (work.n_together if work.is_small(shape) else 1)
     n_nodes = work.n_feature_nodes(shape)
     n_entries = work.share_of_rows(shape) * n_nodes * (n_nodes + shape.n_layers * work.n_tokens) / 2
     width = 2 * shape.d_model + (2 * shape.n_heads + shape.n_kv_heads) * shape.d_head

@@ -65,7 +65,7 @@ class Crossings:
         forward, weights = self.prepared.forward, self.model.weights.layers[layer]
         W_V, W_O = weights.W_V.flatten(0, 1), weights.W_O.flatten(0, 1)
         n_heads, d_head, _ = weights.W_O.shape
-        pattern = forward.patterns[layer] / frozen_map.attention_divisors(forward, layer)
+        pattern = forward.patterns[layer] / frozen_map.attention_divisors(forward, layer)[0]
         pattern = pattern[:, self.first :, self.first :]
         values = (streams @ W_V.T).unflatten(2, (-1, d_head)).permute(2, 1, 0, 3)
         values = values.repeat_interleave(n_heads // len(values), dim=0)

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tracer.attribution.columns import Block, Span
 from tracer.attribution.frozen_map import pull_skip
 from tracer.attribution.mixing import mixed_values, mixed_values_of_own
 from tracer.attribution.precision import Precision, product
-from tracer.attribution.reads import Reads
 from tracer.attribution.slots import Slots, contract
 from tracer.attribution.sources import Sources
 from tracer.model.replacement import ReplacementModel
@@ -23,36 +22,52 @@ class Cohort:
 
     span: Span
     sources: Sources
-    reads: Reads
-    """Reads of these rows only, in the order in which they lie."""
+    row: Int[Tensor, " read"]
+    """Per read: its row in the span; of which prompt, its place tells."""
+    place: Int[Tensor, " read"]
+    vectors: Float[Tensor, "read d_model"]
+    stage: Int[Tensor, " read"]
+    reads_once: bool
+    """Whether each row has one read, none of them at an ignored position."""
     found: Float[Tensor, "node_or_none row"]
-    """Edges by node; then what no node accounts for; then what is thrown away."""
+    """Edges by node, as `Joined` numbers them."""
 
-    def part(self, columns: Float[Tensor, "column width"], block: Block) -> Float[Tensor, "pos row width"]:
+    @property
+    def no_node_found(self) -> Float[Tensor, "prompt row"]:
+        """What no node accounts for."""
+        return self.found.view(self.sources.n_prompts, -1, self.found.shape[1])[:, -2]
+
+    def part(self, columns: Float[Tensor, "column width"], block: Block) -> Float[Tensor, "place row width"]:
         """A block's part of a matrix over all columns."""
-        return columns[block.columns].view(block.n_pos, block.n_rows, columns.shape[1])
+        return columns[block.columns].view(block.n_places, block.n_rows, columns.shape[1])
 
     def contract(self, columns: Float[Tensor, "column width"], slots: Sequence[Slots]) -> None:
         """Add the products with the vectors of nodes at each position."""
         contract(self.span, columns, slots, self.found)
 
-    def add_ignored(self, layer: int, values: Float[Tensor, "kv key row d_head"]) -> None:
+    def add_ignored(self, layer: int, values: Float[Tensor, "prompt_kv key row d_head"]) -> None:
         """Add the edges from tokens at ignored positions, which a layer's attention reads."""
-        reads = values[:, : self.sources.n_ignored].permute(2, 0, 1, 3).flatten(1)
-        self.found.index_add_(0, self.sources.ignored_nodes, self.sources.ignored_values(layer) @ reads.T)
+        n_prompts, n_ignored = self.sources.n_prompts, self.sources.n_ignored
+        reads = values[:, :n_ignored].unflatten(0, (n_prompts, -1)).permute(0, 1, 2, 4, 3).flatten(1, 3)
+        edges = torch.bmm(self.sources.ignored_values(layer), reads)
+        self.found.index_add_(0, self.sources.ignored_nodes.T.flatten(), edges.flatten(0, 1))
 
-    def distribute(self, values: Float[Tensor, "kv key row d_head"], columns: Float[Tensor, "column kv_d"]) -> None:
+    def distribute(
+        self, values: Float[Tensor, "prompt_kv key row d_head"], columns: Float[Tensor, "column kv_d"]
+    ) -> None:
         """Lay what reads values at the other positions out in columns."""
-        seen = values[:, self.sources.n_ignored :].permute(1, 2, 0, 3)
+        by_prompt = values[:, self.sources.n_ignored :].unflatten(0, (self.sources.n_prompts, -1))
+        seen = by_prompt.permute(2, 0, 3, 1, 4)
         for block in self.span.blocks:
-            part = columns[block.columns].view(block.n_pos, block.n_rows, *seen.shape[2:])
-            part.copy_(seen[block.positions, : block.n_rows])
+            part = columns[block.columns].view(block.n_pos, block.n_prompts, block.n_rows, *seen.shape[3:])
+            part.copy_(seen[block.positions, :, : block.n_rows])
 
-    def add_constant(self, columns: Float[Tensor, "column width"], constant: Float[Tensor, "pos width"]) -> None:
+    def add_constant(self, columns: Float[Tensor, "column width"], constant: Float[Tensor, "place width"]) -> None:
         """Add what no node accounts for."""
         for block in self.span.blocks:
             vectors = self.part(columns, block).transpose(1, 2)
-            self.found[-2, : block.n_rows] += torch.bmm(constant[block.positions, None], vectors).sum((0, 1))
+            parts = torch.bmm(constant[block.places, None], vectors).view(block.n_pos, block.n_prompts, block.n_rows)
+            self.no_node_found[:, : block.n_rows] += parts.sum(0)
 
 
 class Descent:
@@ -60,10 +75,10 @@ class Descent:
 
     def __init__(self, model: ReplacementModel, cohorts: Sequence[Cohort], precision: Precision) -> None:
         self.model, self.cohorts, self.precision = model, cohorts, precision
-        like = cohorts[0].reads.vectors
+        like = cohorts[0].vectors
         n_columns = sum(cohort.span.n_columns for cohort in cohorts)
         self.columns: Float[Tensor, "column d_model"] = like.new_zeros(n_columns, like.shape[1])
-        self.stages = torch.cat([cohort.reads.stage for cohort in cohorts]).unique().tolist()
+        self.stages = torch.cat([cohort.stage for cohort in cohorts]).unique().tolist()
 
     def run(self, down_to: int = 0) -> None:
         """Take the read vectors down; the edges passed are in the cohorts afterwards.
@@ -86,7 +101,7 @@ class Descent:
         """To the stage below; past a parallel layer, two at once."""
         layer, behind_attention = divmod(stage, 2)
         if behind_attention:
-            reads_once = self.stages == [stage] and all(_reads_once(cohort) for cohort in self.cohorts)
+            reads_once = self.stages == [stage] and all(cohort.reads_once for cohort in self.cohorts)
             self._attention(layer, own=reads_once, skipping=None)
             return
         for cohort in self.cohorts:
@@ -112,22 +127,22 @@ class Descent:
         if stage == 0:
             self.columns.zero_()  # what has come down has met the tokens already
         for cohort in self.cohorts:
-            reads, sources = cohort.reads, cohort.sources
-            enters = reads.stage[reads.row] == stage
-            row, pos, vectors = reads.row[enters], reads.pos[enters], reads.vectors[enters]
-            known = pos < sources.n_ignored
+            sources, enters = cohort.sources, cohort.stage == stage
+            row, place, vectors = cohort.row[enters], cohort.place[enters], cohort.vectors[enters]
+            known = place < sources.first_place
             if bool(known.any()):
-                parts = sources.ignored_streams[stage][:, pos[known]] * vectors[known]
-                places = (sources.ignored_nodes[:, None], row[known][None])
+                parts = sources.ignored_streams[stage][:, place[known]] * vectors[known]
+                places = (sources.ignored_nodes[:, place[known] % sources.n_prompts], row[known][None])
                 cohort.found.index_put_(places, parts.sum(-1), accumulate=True)
-                row, pos, vectors = row[~known], pos[~known], vectors[~known]
-            pos = pos - sources.n_ignored
-            self.columns.index_add_(0, cohort.span.column_of(pos, row), vectors)
+                row, place, vectors = row[~known], place[~known], vectors[~known]
+            place = place - sources.first_place
+            self.columns.index_add_(0, cohort.span.column_of(place, row), vectors)
             # Rows from above have met the constant of this layer's attention with what its MLP wrote.
             if stage % 2 and sources.writes_attention_constant(stage // 2):
                 constant = sources.attention_constant(stage // 2)
                 if constant is not None:
-                    cohort.found[-2].index_add_(0, row, (vectors * constant[pos]).sum(-1))
+                    places = (place % sources.n_prompts, row)
+                    cohort.no_node_found.index_put_(places, (vectors * constant[place]).sum(-1), accumulate=True)
 
     def _add_attention_constant(self, layer: int) -> None:
         for cohort in self.cohorts:
@@ -147,18 +162,18 @@ class Descent:
             self._add_attention_constant(layer)
         weights = self.model.weights.layers[layer]
         W_O, W_V = weights.W_O.flatten(0, 1), weights.W_V.flatten(0, 1)
-        entered = torch.cat([cohort.reads.vectors for cohort in self.cohorts]) if own else self.columns
+        entered = torch.cat([cohort.vectors for cohort in self.cohorts]) if own else self.columns
         outputs = product(entered, W_O.T, self.precision)
         mixed = outputs.new_empty(len(self.columns), len(W_V))
         start = 0
         for cohort in self.cohorts:
             if own:
-                rows = outputs[start : start + len(cohort.span.rows)]
-                pos = cohort.reads.pos - cohort.sources.n_ignored
-                values = mixed_values_of_own(cohort.span, cohort.sources.mixing(layer), rows, pos)
+                reads = outputs[start : start + len(cohort.vectors)]
+                place = cohort.place - cohort.sources.first_place
+                values = mixed_values_of_own(cohort.span, cohort.sources.mixing(layer), reads, place, cohort.row)
             else:
                 values = mixed_values(cohort.span, cohort.sources.mixing(layer), outputs)
-            start += len(cohort.span.rows)
+            start += len(cohort.vectors)
             cohort.add_ignored(layer, values)
             cohort.distribute(values, mixed)
         if skipping is not None:
@@ -177,16 +192,9 @@ class Descent:
         if self.model.transcoders.layers[layer].W_skip is None:
             return
         for cohort in self.cohorts:
-            first, forward = cohort.sources.n_ignored, cohort.sources.prepared.forward
+            first, forward = cohort.sources.first_place, cohort.sources.joined.forward
             for block in cohort.span.blocks:
                 part = cohort.part(vectors, block)
-                pos = torch.arange(block.first_pos, block.positions.stop, device=part.device) + first
-                passed = pull_skip(self.model, forward, layer, pos[:, None], part)
+                place = torch.arange(block.places.start, block.places.stop, device=part.device) + first
+                passed = pull_skip(self.model, forward, layer, place[:, None], part)
                 cohort.part(self.columns, block).add_(passed)
-
-
-def _reads_once(cohort: Cohort) -> bool:
-    """Whether each row reads one position, none of them an ignored one."""
-    reads = cohort.reads
-    in_order = len(reads.row) == reads.n_rows and torch.equal(reads.row, torch.arange(reads.n_rows).to(reads.row))
-    return in_order and bool((reads.pos >= cohort.sources.n_ignored).all())

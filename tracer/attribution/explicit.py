@@ -19,6 +19,7 @@ from tracer.attribution.meeting import Meeting, best_middle
 from tracer.attribution.precision import Precision
 from tracer.attribution.prepared import Prepared, Rows
 from tracer.attribution.reads import Reads, feature_reads, joined, selected
+from tracer.attribution.row_table import RowTable, row_table
 from tracer.attribution.schedule import NodeRequest, NodeRows
 from tracer.attribution.sources import Sources
 from tracer.model.replacement import ReplacementModel
@@ -40,10 +41,10 @@ class RowBlock:
     """Complete rows of some nodes of one request. Weights are node-major: a row is a column of them."""
 
     request: int
-    rows: Int[Tensor, " row"]
-    """Indices of the rows in the request."""
-    weights: Float[Tensor, "node row"]
-    bias: Float[Tensor, " row"]
+    rows: Int[Tensor, "prompt row"]
+    """Indices of the rows in the request; -1 where a prompt has fewer than others beside it."""
+    weights: Float[Tensor, "prompt node row"]
+    bias: Float[Tensor, "prompt row"]
 
 
 class ExplicitEngine:
@@ -57,10 +58,13 @@ class ExplicitEngine:
         n_chunk_rows: int | None = None,
         precision: Precision = "float32",
         meets: bool = False,
+        side_by_side: bool = False,
     ) -> None:
         self.model, self.prompts, self.precision = model, prompts, precision
-        max_kept_bytes = memory_budget_bytes // (4 * len(prompts))
-        self.sources = [Sources(model, prepared, max_kept_bytes) for prepared in prompts]
+        groups = [prompts] if side_by_side else [(prepared,) for prepared in prompts]
+        max_kept_bytes = memory_budget_bytes // (4 * len(groups))
+        self.sources = [Sources(model, *group, max_kept_bytes=max_kept_bytes) for group in groups]
+        """Of each prompt; of all of them in one where they lie side by side."""
         device = prompts[0].errors.device.type
         d_model = prompts[0].errors.shape[-1]
         enough = max(MIN_PASS_COLUMNS, int(PASS_BYTES.get(device, PASS_BYTES["cpu"]) / (4 * d_model)))
@@ -90,29 +94,31 @@ class ExplicitEngine:
                 parts.append(feature_reads(self.model, prepared.forward, layer, pos, feature))
         return parts[0] if len(parts) == 1 else selected(joined(parts), order.argsort())
 
-    def blocks(self, requests: Sequence[tuple[int, Reads]], n_lower: int = 0) -> Iterator[RowBlock]:
+    def blocks(self, requests: Sequence[tuple[Sources, Reads]], n_lower: int = 0) -> Iterator[RowBlock]:
         """Complete rows, in pieces that respect the memory budget.
 
         Args:
-            requests: prompt index and reads.
+            requests: sources of a prompt, or of several side by side, and reads at its places.
             n_lower: layers at which to meet what was pushed up instead of passing them.
         """
-        cones = [self._cones(prompt, reads) for prompt, reads in requests]
+        tables = [row_table(reads, sources.n_ignored, sources.n_prompts) for sources, reads in requests]
         for spans in passes(
-            cones, max_columns=self.max_columns, max_rows=self.max_rows, worth_a_block=self.worth_a_block
-        ):
-            cohorts = [self._cohort(*requests[span.request], span) for span in spans]
+            [table.cones for table in tables], n_prompts=[sources.n_prompts for sources, _ in requests],
+            max_columns=self.max_columns, max_rows=self.max_rows, worth_a_block=self.worth_a_block,
+        ):  # fmt: skip
+            cohorts = [_cohort(*requests[span.request], tables[span.request], span) for span in spans]
             descent = Descent(self.model, cohorts, self.precision)
             descent.run(n_lower)
             for cohort in cohorts:
+                request = cohort.span.request
+                sources, reads = requests[request]
                 if n_lower:
-                    self._meeting(requests[cohort.span.request][0]).meet(cohort, descent.columns)
-                yield RowBlock(
-                    request=cohort.span.request,
-                    rows=cohort.span.rows,
-                    weights=cohort.found[:-2],
-                    bias=cohort.found[-2] + cohort.reads.bias,
-                )
+                    self._meeting(self.sources.index(sources)).meet(cohort, descent.columns)
+                rows = tables[request].rows[:, cohort.span.rows]
+                found = cohort.found.view(sources.n_prompts, -1, rows.shape[1])
+                # Where there is no row, the last one's bias is taken; nobody looks there.
+                bias = found[:, -2] + reads.bias[rows.to(reads.bias.device)]
+                yield RowBlock(request=request, rows=rows, weights=found[:, :-2], bias=bias)
 
     def node_rows(self, requests: Sequence[NodeRequest]) -> Iterator[NodeRows]:
         """Complete rows of feature or target nodes."""
@@ -131,9 +137,10 @@ class ExplicitEngine:
                     rows = which.nonzero().flatten()
                     pulled[n_lower].append((prompt, nodes[rows], selected(reads, rows)))
         for n_lower, parts in pulled.items():
-            for block in self.blocks([(prompt, reads) for prompt, _, reads in parts], n_lower) if parts else ():
+            asked = [(self.sources[prompt], reads) for prompt, _, reads in parts]
+            for block in self.blocks(asked, n_lower) if parts else ():
                 prompt, nodes, _ = parts[block.request]
-                yield prompt, nodes[block.rows], block.weights, block.bias
+                yield prompt, nodes[block.rows[0]], block.weights[0], block.bias[0]
         for prompt, nodes, reads in low:
             yield prompt, nodes, *self._meeting(prompt).low_rows(nodes, reads)
 
@@ -141,8 +148,9 @@ class ExplicitEngine:
         """Rows of any reads of a prompt, in their order, on the CPU."""
         weights = torch.zeros(reads.n_rows, self.prompts[prompt].layout.n_nodes)
         bias = torch.zeros(reads.n_rows)
-        for block in self.blocks([(prompt, reads)]):
-            weights[block.rows], bias[block.rows] = block.weights.T.cpu(), block.bias.cpu()
+        for block in self.blocks([(self.sources[prompt], reads)]):
+            rows = block.rows[0]
+            weights[rows], bias[rows] = block.weights[0].T.cpu(), block.bias[0].cpu()
         return Rows(weights=weights, bias=bias)
 
     def rows(self, nodes: Int[Tensor, " row"], prompt: int = 0) -> Rows:
@@ -161,16 +169,19 @@ class ExplicitEngine:
             )
         return self._meetings[prompt]
 
-    def _cones(self, prompt: int, reads: Reads) -> Int[Tensor, " row"]:
-        """Positions that each row can see, ignored ones not counted."""
-        last = torch.zeros_like(reads.stage).scatter_reduce_(0, reads.row, reads.pos, "amax")
-        return (last + 1 - self.sources[prompt].n_ignored).clamp_min(0).cpu()
 
-    def _cohort(self, prompt: int, reads: Reads, span: Span) -> Cohort:
-        prepared = self.prompts[prompt]
-        return Cohort(
-            span=span,
-            sources=self.sources[prompt],
-            reads=selected(reads, span.rows),
-            found=prepared.errors.new_zeros(prepared.layout.n_nodes + 2, len(span.rows)),
-        )
+def _cohort(sources: Sources, reads: Reads, table: RowTable, span: Span) -> Cohort:
+    rows = table.rows[:, span.rows]
+    _, row_in_span = (rows >= 0).nonzero(as_tuple=True)
+    some = selected(reads, rows[rows >= 0])
+    is_one_each = len(some.row) == some.n_rows and torch.equal(some.row, torch.arange(some.n_rows).to(some.row))
+    return Cohort(
+        span=span,
+        sources=sources,
+        row=row_in_span.to(some.row.device)[some.row],
+        place=some.pos,
+        vectors=some.vectors,
+        stage=some.stage[some.row],
+        reads_once=is_one_each and bool((some.pos >= sources.first_place).all()),
+        found=reads.vectors.new_zeros(sources.n_prompts * sources.joined.stride, len(span.rows)),
+    )

@@ -3,18 +3,21 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from tracer.attribution.accounted import Accounted, target_weights
 from tracer.attribution.explicit import ExplicitEngine
 from tracer.attribution.kept_rows import KeptRows
 from tracer.attribution.oracle import Oracle
 from tracer.attribution.precision import Precision
 from tracer.attribution.prepared import Prepared
 from tracer.attribution.schedule import NodeRequest, NodeRows, PromptRows, RowsOf, compute_rows
+from tracer.attribution.together import account_together, room_for, side_by_side
 from tracer.errors import ConfigError
 from tracer.graph.graph import Graph
 from tracer.graph.pruning import rank
@@ -74,44 +77,81 @@ def graphs_of(
     Raises:
         ConfigError: every edge is asked for and they do not fit in the memory budget.
     """
+    settings = _Settings(
+        coverage=coverage, batch_size=batch_size, max_feature_nodes=max_feature_nodes, precision=precision,
+        memory_budget_bytes=memory_budget_bytes, node_threshold=node_threshold, engine=engine, verbose=verbose,
+    )  # fmt: skip
     may_be_whole = engine == "explicit" and max_feature_nodes is None
-    at_once = [may_be_whole and _is_small(model, prepared, every_row_flops) for prepared in prompts]
-    meets = coverage >= 1.0 and max_feature_nodes is None and not all(at_once)
-    rows_of = _rows_of(model, prompts, engine, memory_budget_bytes, batch_size, precision, meets)
+    is_whole = [may_be_whole and _is_small(model, prepared, every_row_flops) for prepared in prompts]
+    room_bytes = memory_budget_bytes // 4
+    small = [idx for idx, prepared in enumerate(prompts) if is_whole[idx] and room_for(prepared) <= room_bytes]
+    others = [idx for idx in range(len(prompts)) if idx not in small]
+    accounted: dict[int, Accounted] = {}
+    with _away(model, offload, engine), torch.set_grad_enabled(engine == "oracle"):
+        for which in side_by_side(prompts, small, room_bytes):
+            explicit = _explicit(model, [prompts[idx] for idx in which], settings, side_by_side=True)
+            accounted |= zip(which, account_together(explicit, node_threshold), strict=True)
+            if verbose:
+                _report_all([prompts[idx] for idx in which])
+        if others:
+            found = _account(model, [prompts[idx] for idx in others], [is_whole[idx] for idx in others], settings)
+            accounted |= zip(others, found, strict=True)
+    return [
+        _graph(model, prepared, accounted[idx], text)
+        for idx, (prepared, text) in enumerate(zip(prompts, texts or [None] * len(prompts), strict=True))
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """Those of `graphs_of` that its parts read."""
+
+    coverage: float
+    batch_size: int | None
+    max_feature_nodes: int | None
+    memory_budget_bytes: int
+    node_threshold: float | None
+    precision: Precision
+    engine: Engine
+    verbose: bool
+
+
+def _account(
+    model: ReplacementModel, prompts: Sequence[Prepared], is_whole: Sequence[bool], settings: _Settings
+) -> list[Accounted]:
+    """What the rows of each prompt come to, chosen layer by layer; all of them where a prompt is wanted whole."""
+    coverages = [1.0 if whole else settings.coverage for whole in is_whole]
+    meets = min(coverages) >= 1.0 and settings.max_feature_nodes is None
+    rows_of = _rows_of(model, prompts, settings, meets)
     states = [
         PromptRows(
             layout=prepared.layout,
-            target_weights=_target_weights(prepared),
+            target_weights=target_weights(prepared),
             coverage=coverage,
-            max_feature_nodes=max_feature_nodes,
-            kept=KeptRows(prepared.layout, memory_budget_bytes // (2 * len(prompts))),
+            max_feature_nodes=settings.max_feature_nodes,
+            kept=KeptRows(prepared.layout, settings.memory_budget_bytes // (2 * len(prompts))),
         )
-        for prepared in prompts
+        for prepared, coverage in zip(prompts, coverages, strict=True)
     ]
-    with _away(model, offload, engine), torch.set_grad_enabled(engine == "oracle"):
-        compute_rows(states, rows_of, at_once=at_once, progress=_report if verbose else None)
-        wanted = [_wanted(state, node_threshold) for state in states]
-        _compute_again(states, wanted, rows_of, memory_budget_bytes)
+    compute_rows(states, rows_of, progress=_report if settings.verbose else None)
+    wanted = [_wanted(state, settings.node_threshold) for state in states]
+    _compute_again(states, wanted, rows_of, settings.memory_budget_bytes)
     del rows_of  # what it holds is not needed while edges are made
-    return [
-        _assemble(model, prepared, state, mask, text)
-        for prepared, state, mask, text in zip(prompts, states, wanted, texts or [None] * len(prompts), strict=True)
-    ]
+    return [state.accounted(mask) for state, mask in zip(states, wanted, strict=True)]
 
 
-def _rows_of(
-    model: ReplacementModel, prompts: Sequence[Prepared], engine: Engine, memory_budget_bytes: int,
-    batch_size: int | None, precision: Precision, meets: bool,
-) -> RowsOf:  # fmt: skip
-    if engine == "explicit":
-        return ExplicitEngine(
-            model,
-            *prompts,
-            memory_budget_bytes=memory_budget_bytes // 2,
-            n_chunk_rows=batch_size,
-            precision=precision,
-            meets=meets,
-        ).node_rows
+def _explicit(
+    model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, **ways: bool
+) -> ExplicitEngine:
+    return ExplicitEngine(
+        model, *prompts, memory_budget_bytes=settings.memory_budget_bytes // 2, n_chunk_rows=settings.batch_size,
+        precision=settings.precision, **ways,
+    )  # fmt: skip
+
+
+def _rows_of(model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, meets: bool) -> RowsOf:
+    if settings.engine == "explicit":
+        return _explicit(model, prompts, settings, meets=meets).node_rows
     oracles = [Oracle(model, prepared) for prepared in prompts]
 
     def rows_of(requests: Sequence[NodeRequest]) -> Iterator[NodeRows]:
@@ -140,14 +180,13 @@ def sweep_flops(model: ReplacementModel, prepared: Prepared) -> float:
     return 4.0 * columns * model.n_layers * W_O.shape[0] * W_O.shape[1] * W_O.shape[2]
 
 
+def _report_all(prompts: Sequence[Prepared]) -> None:
+    n_features = sum(prepared.layout.n_features for prepared in prompts)
+    _report(n_features, n_features)
+
+
 def _report(n_done: int, n_features: int) -> None:
     logger.info("attribution: %d of %d feature rows", n_done, n_features)
-
-
-def _target_weights(prepared: Prepared) -> Tensor:
-    weights = prepared.errors.new_zeros(prepared.layout.n_nodes)
-    weights[prepared.layout.first_target :] = torch.tensor([target.weight for target in prepared.targets.targets])
-    return weights
 
 
 def _wanted(state: PromptRows, node_threshold: float | None) -> Bool[Tensor, " node"] | None:
@@ -181,25 +220,22 @@ def _compute_again(
                 state.kept.add_sparse(found, weights.cpu(), mask)
 
 
-def _assemble(
-    model: ReplacementModel, prepared: Prepared, state: PromptRows, wanted: Tensor | None, text: str | None
-) -> Graph:
-    layout, token_ids = prepared.layout, prepared.forward.token_ids.cpu()
-    edge_target, edge_source, edge_weight = state.kept.edges(wanted)
+def _graph(model: ReplacementModel, prepared: Prepared, accounted: Accounted, text: str | None) -> Graph:
+    token_ids = prepared.forward.token_ids.cpu()
     return Graph(
-        layout=layout,
+        layout=prepared.layout,
         text=str(model.tokenizer.decode(token_ids[1:])) if text is None else text,
         token_ids=token_ids,
         tokens=tuple(token_text(model.tokenizer, int(token_id)) for token_id in token_ids),
         targets=prepared.targets.targets,
         activations=prepared.activations.cpu(),
-        edge_target=edge_target,
-        edge_source=edge_source,
-        edge_weight=edge_weight,
-        has_row=state.has_row,
-        row_bias=state.row_bias.cpu(),
-        error_share=state.error_share.cpu(),
-        node_mask=torch.ones(layout.n_nodes, dtype=torch.bool) if wanted is None else wanted,
-        influence=state.tracked.influence.float().cpu(),
-        uncovered_influence=state.uncovered_influence,
+        edge_target=accounted.edge_target,
+        edge_source=accounted.edge_source,
+        edge_weight=accounted.edge_weight,
+        has_row=accounted.has_row,
+        row_bias=accounted.row_bias,
+        error_share=accounted.error_share,
+        node_mask=accounted.node_mask,
+        influence=accounted.influence,
+        uncovered_influence=accounted.uncovered_influence,
     )

@@ -9,23 +9,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tracer.attribution import frozen_map
-from tracer.attribution.prepared import Prepared
 from tracer.attribution.reads import mlp_stage
+from tracer.model.forward import FrozenPass
 from tracer.model.replacement import ReplacementModel
 
 
 def known_streams(
-    model: ReplacementModel, prepared: Prepared, n_pos: int, n_layers: int
+    model: ReplacementModel, forward: FrozenPass, n_ignored: int, n_pos: int, n_layers: int
 ) -> list[Float[Tensor, "part pos d_model"]]:
     """At the first positions, at every stage up to the front of layer `n_layers`, what the stream owes to whom.
 
     The parts are one for each token at an ignored position, and last what no node accounts for. At ignored positions
-    they add up to the stream.
+    they add up to the stream. Where several prompts lie side by side, a part is that of each of them.
     """
-    forward, n = prepared.forward, prepared.n_ignored
-    streams = forward.embedding.new_zeros(n + 1, n_pos, forward.embedding.shape[1])
-    places = torch.arange(n)
-    streams[places, places] = forward.embedding[:n]
+    n, n_prompts, d_model = n_ignored, forward.n_prompts, forward.embedding.shape[1]
+    streams = forward.embedding.new_zeros(n + 1, n_pos * n_prompts, d_model)
+    for pos in range(n):
+        own = slice(pos * n_prompts, (pos + 1) * n_prompts)
+        streams[pos, own] = forward.embedding[own]
+    n_pos, ignored = n_pos * n_prompts, slice(0, n * n_prompts)
     streams[n] = (forward.stream_start - forward.embedding)[:n_pos]
     stages = [streams]
     every = torch.arange(n_pos, device=streams.device)[None]
@@ -39,7 +41,7 @@ def known_streams(
         factors = frozen_map.write_factors(model, forward, layer)[:n_pos]
         output = frozen_map.mlp_constant(model, layer).expand(n_pos, -1) * factors
         # At ignored positions the whole MLP output is frozen; what the skip made of the stream is part of it.
-        output[:n] = (forward.mlp_outputs[layer, :n_pos] * factors - skipped.sum(0))[:n]
+        output[ignored] = (forward.mlp_outputs[layer, :n_pos] * factors - skipped.sum(0))[ignored]
         streams = mid + skipped
         streams[n] += output
         stages += [mid, streams]

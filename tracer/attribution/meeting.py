@@ -43,8 +43,8 @@ class Meeting:
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
         self.nodes: Int[Tensor, " source"] = torch.cat([batch.nodes for batch in batches])[order]
-        self.met_nodes = torch.cat([sources.ignored_nodes, self.nodes])
-        self.known = known_streams(sources.model, sources.prepared, layout.n_pos, n_lower)
+        self.met_nodes = torch.cat([sources.ignored_nodes[:, 0], self.nodes])
+        self.known = known_streams(sources.model, sources.prepared.forward, sources.n_ignored, layout.n_pos, n_lower)
         self.edges: Float[Tensor, "feature source"] = self.known[0].new_zeros(n_features, len(order))
         self.streams = self._known_first(torch.bincount(pos, minlength=sources.n_pos).cumsum(0).tolist())
         first = 0
@@ -91,7 +91,7 @@ class Meeting:
         Rows come from the top down, so the streams are let go here: who meets after all pulls down all the way.
         """
         self.streams = []
-        layout, ignored = self.sources.prepared.layout, self.sources.ignored_nodes
+        layout, ignored = self.sources.prepared.layout, self.sources.ignored_nodes[:, 0]
         rows = reads.vectors.new_zeros(layout.n_nodes + 1, len(nodes))
         rows[self.nodes] = self.edges[nodes.to(self.edges.device)].T
         for stage in reads.stage.unique().tolist():

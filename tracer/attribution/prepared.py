@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tracer.attribution.encoded import Encoded, encode
 from tracer.attribution.targets import Targets, choose_targets
 from tracer.errors import DataError
 from tracer.graph.layout import NodeLayout
@@ -79,8 +80,9 @@ def prepare_forward(
     positions: Sequence[int] = (-1,),
     max_n_logits: int = 10,
     desired_logit_prob: float = 0.95,
+    encoded: Encoded | None = None,
 ) -> Prepared:
-    """The same from a captured forward pass."""
+    """The same from a captured forward pass, and from what the transcoders made of it where that is known."""
     if not bool(forward.logits.isfinite().all() and forward.reads.isfinite().all()):
         raise DataError(
             "forward pass",
@@ -88,22 +90,14 @@ def prepare_forward(
             expected="finite values",
             to_do="Check the checkpoint; half-precision weights may overflow on this prompt.",
         )
-    active = tuple(model.active_features(forward))
+    if encoded is None:
+        (encoded,) = encode(model, [forward])
     targets = choose_targets(
         model, forward, given=given_targets, positions=positions, max_n_logits=max_n_logits,
         desired_logit_prob=desired_logit_prob,
     )  # fmt: skip
-    n_ignored = min(model.facts.n_ignored_positions(forward.token_ids.tolist()), forward.n_pos)
-    errors = forward.mlp_outputs.clone()
-    for layer in range(model.n_layers):
-        errors[layer] -= model.transcoders.reconstruction(active, forward.reads, layer)
-    errors[:, :n_ignored] = 0
-    features = [
-        torch.stack([torch.full_like(activations.pos, layer), activations.pos, activations.feature], dim=1)
-        for layer, activations in enumerate(active)
-    ]
     layout = NodeLayout(
-        features=torch.cat(features).cpu(),
+        features=encoded.features.cpu(),
         n_layers=model.n_layers,
         n_pos=forward.n_pos,
         n_targets=len(targets.targets),
@@ -111,9 +105,9 @@ def prepare_forward(
     return Prepared(
         forward=forward,
         layout=layout,
-        active=active,
-        activations=torch.cat([activations.value for activations in active]),
-        errors=errors,
+        active=encoded.active,
+        activations=encoded.activations,
+        errors=encoded.errors,
         targets=targets,
-        n_ignored=n_ignored,
+        n_ignored=encoded.n_ignored,
     )

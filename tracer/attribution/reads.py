@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tracer.model.forward import Forward
+from tracer.model.forward import FrozenPass
 from tracer.model.replacement import ReplacementModel
 
 
@@ -42,7 +42,7 @@ def mlp_stage(model: ReplacementModel, layer: int) -> int:
 
 def feature_reads(
     model: ReplacementModel,
-    forward: Forward,
+    forward: FrozenPass,
     layer: int,
     pos: Int[Tensor, " row"],
     feature: Int[Tensor, " row"],

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tracer.attribution.accounted import Accounted
 from tracer.attribution.kept_rows import KeptRows
 from tracer.graph.influence import DescendingInfluence
 from tracer.graph.layout import NodeLayout
@@ -91,12 +92,26 @@ class PromptRows:
         self.has_row[nodes[nodes < self.layout.n_features]] = True
         self.kept.add(int(self.layout.layers()[nodes[0]]), nodes, weights)
 
+    def accounted(self, wanted: Bool[Tensor, " node"] | None) -> Accounted:
+        """What the rows come to, with the edges between nodes that are wanted (None: all); they are let go here."""
+        edge_target, edge_source, edge_weight = self.kept.edges(wanted)
+        return Accounted(
+            edge_target=edge_target,
+            edge_source=edge_source,
+            edge_weight=edge_weight,
+            has_row=self.has_row,
+            row_bias=self.row_bias.cpu(),
+            error_share=self.error_share.cpu(),
+            node_mask=torch.ones(self.layout.n_nodes, dtype=torch.bool) if wanted is None else wanted,
+            influence=self.tracked.influence.float().cpu(),
+            uncovered_influence=self.uncovered_influence,
+        )
+
 
 def compute_rows(
     prompts: Sequence[PromptRows],
     rows_of: RowsOf,
     *,
-    at_once: Sequence[bool],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Rows of all targets and of as many features as each prompt's coverage and cap ask for; `prompts` take them.
@@ -104,41 +119,23 @@ def compute_rows(
     Args:
         prompts: the prompts of one pass.
         rows_of: computes rows.
-        at_once: per prompt, whether to compute every row in one sweep over all layers instead of choosing among them.
         progress: called with feature rows done and feature rows there are, after every layer.
     """
     n_features = sum(prompt.layout.n_features for prompt in prompts)
 
-    def of_each(chosen: Callable[[PromptRows], Tensor], whole: bool) -> Iterable[NodeRows]:
-        wanted = [(idx, chosen(prompt)) for idx, prompt in enumerate(prompts) if at_once[idx] == whole]
+    def of_each(chosen: Callable[[PromptRows], Tensor]) -> Iterable[NodeRows]:
+        wanted = [(idx, chosen(prompt)) for idx, prompt in enumerate(prompts)]
         requests = [(idx, nodes) for idx, nodes in wanted if len(nodes)]
         return rows_of(requests) if requests else ()
 
-    _take_at_once(prompts, of_each(lambda prompt: torch.cat([_features(prompt), _targets(prompt)]), whole=True))
-    for idx, nodes, weights, bias in of_each(_targets, whole=False):
+    for idx, nodes, weights, bias in of_each(_targets):
         prompts[idx].take(nodes, weights, bias)
     for layer in reversed(range(max(prompt.layout.n_layers for prompt in prompts))):
-        for idx, nodes, weights, bias in of_each(partial(PromptRows.choose, layer=layer), whole=False):
+        for idx, nodes, weights, bias in of_each(partial(PromptRows.choose, layer=layer)):
             prompts[idx].take(nodes, weights, bias)
         if progress is not None:
             progress(sum(int(prompt.has_row.sum()) for prompt in prompts), n_features)
 
 
-def _features(prompt: PromptRows) -> Int[Tensor, " feature"]:
-    return torch.arange(prompt.layout.n_features)
-
-
 def _targets(prompt: PromptRows) -> Int[Tensor, " target"]:
     return torch.arange(prompt.layout.first_target, prompt.layout.n_nodes)
-
-
-def _take_at_once(prompts: Sequence[PromptRows], found: Iterable[NodeRows]) -> None:
-    """Rows of all layers, which came together, in the order in which influence flows."""
-    parts = []
-    for idx, nodes, weights, bias in found:
-        layers = prompts[idx].layout.layers()[nodes]
-        for layer in layers.unique().tolist():
-            parts.append((layer, idx, (layers == layer).nonzero().flatten(), nodes, weights, bias))
-    for _, idx, rows, nodes, weights, bias in sorted(parts, key=lambda part: -part[0]):
-        places = rows.to(weights.device)
-        prompts[idx].take(nodes[rows], weights[:, places], bias[places])

@@ -1,4 +1,7 @@
-"""Vectors of nodes at each position, padded to tensors, and their products with the vectors of rows."""
+"""Vectors of nodes at each position, padded to tensors, and their products with the vectors of rows.
+
+Where several prompts lie side by side, a position here is a place: a position of one of them.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,11 +84,11 @@ def contract(
     """Add the products of the rows' vectors with those of nodes at the same position to `found`, by node."""
     for part in slots:
         for block in span.blocks:
-            shared = part.shared(block.positions)
+            shared = part.shared(block.places)
             if shared.start == shared.stop:
                 continue
             in_part = slice(shared.start - part.first_pos, shared.stop - part.first_pos)
-            in_block = slice(shared.start - block.first_pos, shared.stop - block.first_pos)
-            vectors = columns[block.columns].view(block.n_pos, block.n_rows, columns.shape[1])[in_block]
+            in_block = slice(shared.start - block.places.start, shared.stop - block.places.start)
+            vectors = columns[block.columns].view(block.n_places, block.n_rows, columns.shape[1])[in_block]
             edges = torch.bmm(part.vectors[in_part], vectors.transpose(1, 2)).flatten(0, 1)
             found[:, : block.n_rows].index_add_(0, part.node[in_part].flatten(), edges)

@@ -1,4 +1,6 @@
-"""What the sources of one prompt wrote, in the coordinates of the raw stream, laid out for products over positions.
+"""What the sources of a prompt wrote, in the coordinates of the raw stream, laid out for products over positions.
+
+The same for several prompts side by side: then a place, a position of one of them, stands where a position does.
 
 Leading ignored positions carry no feature and no error and see only each other, so the stream there is known
 beforehand: it is pushed up once, in parts, instead of being pulled back for every row.
@@ -13,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tracer.attribution import frozen_map
+from tracer.attribution.joined import join
 from tracer.attribution.known_streams import known_streams
 from tracer.attribution.prepared import Prepared
 from tracer.attribution.slots import Slots, padded
@@ -23,52 +26,58 @@ MAX_KEPT_BYTES = 256 * 1024**2
 
 
 class Sources:
-    """One prompt's sources; positions count from the first that is not ignored."""
+    """One prompt's sources, or those of several side by side; positions count from the first that is not ignored."""
 
-    def __init__(self, model: ReplacementModel, prepared: Prepared, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
-        self.model, self.prepared = model, prepared
+    def __init__(self, model: ReplacementModel, *prompts: Prepared, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
+        self.model, self.joined = model, join(prompts)
         self.max_kept_bytes = max_kept_bytes
         """Beyond, what all layers need of one kind is made anew for every pass."""
-        self.n_ignored = prepared.n_ignored
-        self.n_pos = prepared.layout.n_pos - self.n_ignored
+        self.n_prompts, self.n_ignored = len(prompts), self.joined.n_ignored
+        self.n_pos = self.joined.n_pos - self.n_ignored
+        self.first_place, self.n_places = self.n_ignored * self.n_prompts, self.n_pos * self.n_prompts
+        """Ignored places, and those that are counted."""
+        self._n_floats = sum(len(of_layer.pos) for of_layer in self.joined.active) * self.joined.errors.shape[-1]
         self._kept: dict[tuple[str, int], Any] = {}
+
+    @property
+    def prepared(self) -> Prepared:
+        """The prompt, where it is one alone."""
+        (prepared,) = self.joined.prompts
+        return prepared
 
     @property
     def is_long(self) -> bool:
         """Whether its mixing or write vectors are too large to be kept."""
-        n_vectors = self.prepared.layout.n_features * self.prepared.errors.shape[-1]
-        return 4 * max(self.prepared.forward.patterns.numel(), n_vectors) > self.max_kept_bytes
+        return 4 * max(self.joined.forward.patterns.numel(), self._n_floats) > self.max_kept_bytes
 
-    def mixing(self, layer: int) -> Float[Tensor, "kv key group query"]:
-        """`frozen_map.mixing` of this prompt."""
-        forward = self.prepared.forward
+    def mixing(self, layer: int) -> Float[Tensor, "prompt_kv key group query"]:
+        """`frozen_map.mixing` of these prompts."""
+        forward = self.joined.forward
         return self._keep(
             "mixing", layer, forward.patterns.numel(),
             lambda: frozen_map.mixing(self.model, forward, layer, self.n_ignored),
         )  # fmt: skip
 
     def attention_constant(self, layer: int) -> Float[Tensor, "pos d_model"] | None:
-        """`frozen_map.attention_constant` of this prompt."""
+        """`frozen_map.attention_constant` of these prompts."""
 
         def make() -> Tensor | None:
-            constant = frozen_map.attention_constant(self.model, self.prepared.forward, layer)
-            return None if constant is None else constant[self.n_ignored :]
+            constant = frozen_map.attention_constant(self.model, self.joined.forward, layer)
+            return None if constant is None else constant[self.first_place :]
 
-        return self._keep("constant", layer, self.prepared.errors.numel(), make)
+        return self._keep("constant", layer, self.joined.errors.numel(), make)
 
     def written(self, layer: int) -> tuple[Slots, ...]:
         """What features, errors and the transcoder's constant wrote into a layer's MLP output."""
         n_layers_read = (layer + 2) // 2 if self.model.transcoders.cross_layer else 1
-        n_kept = self.prepared.layout.n_features * self.prepared.errors.shape[-1] * n_layers_read
-        return self._keep("written", layer, n_kept, lambda: self._make_written(layer))
+        return self._keep("written", layer, self._n_floats * n_layers_read, lambda: self._make_written(layer))
 
     def start(self) -> tuple[Slots, ...]:
         """The stream in front of layer 0: token embeddings, and what no node accounts for (learned positions)."""
-        forward, layout = self.prepared.forward, self.prepared.layout
+        forward, tokens = self.joined.forward, self.joined.token_nodes()
         vectors = torch.stack([forward.embedding, forward.stream_start - forward.embedding], dim=1)
-        tokens = torch.arange(layout.first_token, layout.first_target, device=vectors.device)
-        node = torch.stack([tokens, torch.full_like(tokens, layout.n_nodes)], dim=1)
-        return (Slots(first_pos=0, vectors=vectors[self.n_ignored :], node=node[self.n_ignored :]),)
+        node = torch.stack([tokens, self.joined.no_nodes.repeat(self.joined.n_pos)], dim=1)
+        return (Slots(first_pos=0, vectors=vectors[self.first_place :], node=node[self.first_place :]),)
 
     def start_values(self) -> tuple[Slots, ...]:
         """The same as layer 0's attention reads it."""
@@ -78,52 +87,50 @@ class Sources:
             (start,) = self.start()
             return (Slots(first_pos=0, vectors=start.vectors @ W_V.T, node=start.node),)
 
-        return self._keep("start", 0, self.n_pos * len(W_V), make)
+        return self._keep("start", 0, self.n_places * len(W_V), make)
 
     @cached_property
-    def ignored_nodes(self) -> Int[Tensor, " part"]:
+    def ignored_nodes(self) -> Int[Tensor, "part prompt"]:
         """The nodes that the parts of the ignored positions' stream count for: their tokens, and no node."""
-        layout = self.prepared.layout
-        first = layout.first_token
-        nodes = torch.tensor([*range(first, first + self.n_ignored), layout.n_nodes])
-        return nodes.to(self.prepared.errors.device)
+        tokens = self.joined.token_nodes()[: self.first_place].view(self.n_ignored, self.n_prompts)
+        return torch.cat([tokens, self.joined.no_nodes[None]])
 
     @cached_property
-    def ignored_streams(self) -> tuple[Float[Tensor, "part pos d_model"], ...]:
+    def ignored_streams(self) -> tuple[Float[Tensor, "part place d_model"], ...]:
         """The stream at ignored positions at every stage, in the parts of `ignored_nodes`."""
-        return tuple(known_streams(self.model, self.prepared, self.n_ignored, self.model.n_layers))
+        return tuple(
+            known_streams(self.model, self.joined.forward, self.n_ignored, self.n_ignored, self.model.n_layers)
+        )
 
-    def ignored_values(self, layer: int) -> Float[Tensor, "part read"]:
+    def ignored_values(self, layer: int) -> Float[Tensor, "prompt part read"]:
         """What a layer's attention reads of each part of the ignored positions' stream: by head, position, value."""
         W_V, streams = self.model.weights.layers[layer].W_V, self.ignored_streams[2 * layer]
-        values = (streams @ W_V.flatten(0, 1).T).unflatten(2, W_V.shape[:2])
-        return values.transpose(1, 2).flatten(1)
+        values = (streams @ W_V.flatten(0, 1).T).view(len(streams), self.n_ignored, self.n_prompts, *W_V.shape[:2])
+        return values.permute(2, 0, 3, 1, 4).flatten(2)
 
     def writes_attention_constant(self, layer: int) -> bool:
         """Whether `written` accounts for the constant of the layer's attention too: nothing stands between them."""
         return self.model.facts.parallel or self.model.transcoders.layers[layer].W_skip is None
 
     def _make_written(self, layer: int) -> tuple[Slots, ...]:
-        model, prepared, first = self.model, self.prepared, self.n_ignored
-        layout, device = prepared.layout, prepared.errors.device
+        model, joined, first = self.model, self.joined, self.first_place
         vectors, nodes, positions = [], [], []
         for source in range(layer + 1) if model.transcoders.cross_layer else (layer,):
-            active = prepared.active[source]
+            active = joined.active[source]
             rows = model.transcoders.layers[source].decoder_rows(active.feature, layer - source)
             vectors.append(rows * active.value[:, None])
-            found = layout.layer_features(source)
-            nodes.append(torch.arange(found.start, found.stop, device=device))
+            nodes.append(joined.active_nodes[source])
             positions.append(active.pos - first)
-        every = torch.arange(self.n_pos, device=device)
-        factors = frozen_map.write_factors(model, prepared.forward, layer)[first:]
-        constant = frozen_map.mlp_constant(model, layer).expand(self.n_pos, -1) * factors
+        every = torch.arange(self.n_places, device=joined.errors.device)
+        factors = frozen_map.write_factors(model, joined.forward, layer)[first:]
+        constant = frozen_map.mlp_constant(model, layer).expand(self.n_places, -1) * factors
         by_attention = self.attention_constant(layer)
         if by_attention is not None and self.writes_attention_constant(layer):
             constant = constant + by_attention
         pos = torch.cat([*positions, every])
-        written = torch.cat([*vectors, prepared.errors[layer, first:]]) * factors[pos]
-        node = torch.cat([*nodes, every + (layout.errors(layer).start + first), torch.full_like(every, layout.n_nodes)])
-        return padded(torch.cat([pos, every]), node, torch.cat([written, constant]), self.n_pos, layout.n_nodes + 1)
+        written = torch.cat([*vectors, joined.errors[layer, first:]]) * factors[pos]
+        node = torch.cat([*nodes, joined.error_nodes(layer)[first:], joined.no_nodes.repeat(self.n_pos)])
+        return padded(torch.cat([pos, every]), node, torch.cat([written, constant]), self.n_places, joined.nothing)
 
     def _keep(self, name: str, layer: int, n_floats: int, make: Callable[[], Any]) -> Any:
         """What `make` makes, kept for the next time unless all layers of it would be large."""

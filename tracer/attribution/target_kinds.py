@@ -44,10 +44,11 @@ class LogitTarget:
     def at(self, model: ReplacementModel, forward: Forward) -> Chosen:
         """What it means at a prompt."""
         token_id, pos = checked_token(self.token, model), checked_pos(self.pos, forward)
-        probability = float(forward.logits[pos].float().softmax(-1)[token_id])
         definition = DemeanedLogit(pos=pos, token_id=token_id)
+        weight = self.weight
+        default = float(forward.logits[pos].float().softmax(-1)[token_id]) if weight is None else weight
         name = token_text(model.tokenizer, token_id)
-        return _chosen(self.weight, name, pos, definition, token_id=token_id, default=probability)
+        return _chosen(weight, name, pos, definition, token_id=token_id, default=default)
 
 
 @dataclass(frozen=True, slots=True)

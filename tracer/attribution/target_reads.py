@@ -19,6 +19,8 @@ def reads_of(model: ReplacementModel, forward: Forward, definitions: Sequence[De
     for row, definition in enumerate(definitions):
         by_kind.setdefault(type(definition), []).append(row)
     parts = [_READERS[kind](model, forward, [definitions[row] for row in rows]) for kind, rows in by_kind.items()]
+    if len(parts) == 1:
+        return parts[0]
     order = torch.tensor([row for rows in by_kind.values() for row in rows])
     return selected(joined(parts), order.argsort())
 

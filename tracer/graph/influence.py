@@ -5,7 +5,7 @@ al. 2025). The graph has no cycles, so the series ends.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 ROW_SUM_FLOOR = 1e-10
@@ -66,20 +66,30 @@ class DescendingInfluence:
     """Influence while rows become known from the targets down, each layer's after those of all layers above it.
 
     A node's influence is final as soon as the rows of the layers above it are in, so no row needs to be held for it.
+    Of one graph, or of several side by side.
     """
 
-    def __init__(self, weights: Float[Tensor, " node"]) -> None:
+    def __init__(self, weights: Float[Tensor, "*graph node"]) -> None:
         self.weights = weights.double()
-        self.influence: Float[Tensor, " node"] = torch.zeros_like(self.weights)
+        self.influence: Float[Tensor, "*graph node"] = torch.zeros_like(self.weights)
 
-    def add(self, nodes: Int[Tensor, " row"], absolute: Float[Tensor, "source row"]) -> Float[Tensor, " row"]:
+    def add(
+        self,
+        nodes: Int[Tensor, "*graph row"],
+        absolute: Float[Tensor, "*graph source row"],
+        flows: Bool[Tensor, "*graph row"] | None = None,
+    ) -> Float[Tensor, "*graph row"]:
         """Let the influence of nodes flow on to their sources; gives the sums by which their rows are normalised.
 
         Args:
             nodes: whose rows these are.
             absolute: `|A|` of these rows, source by source.
+            flows: the rows whose turn it is; all where not given.
         """
-        sums = absolute.sum(0).clamp_min(ROW_SUM_FLOOR)
-        flow = (self.influence[nodes] + self.weights[nodes]) / sums
-        self.influence[: len(absolute)] += (absolute @ flow.to(absolute.dtype)).double()
+        sums = absolute.sum(-2).clamp_min(ROW_SUM_FLOOR)
+        flow = (self.influence.gather(-1, nodes) + self.weights.gather(-1, nodes)) / sums
+        if flows is not None:
+            flow = flow * flows
+        arriving = (absolute @ flow.to(absolute.dtype)[..., None])[..., 0]
+        self.influence[..., : absolute.shape[-2]] += arriving.double()
         return sums

@@ -64,13 +64,35 @@ def rank(values: Float[Tensor, " item"], threshold: float) -> Ranking:
     if not len(values):
         return Ranking(cumulative=values, kept=values.bool(), n_near_cut=0)
     ordered, order = values.double().sort(descending=True, stable=True)
-    running = ordered.cumsum(0) / ordered.sum().clamp_min(torch.finfo(torch.float64).tiny)
-    reached = int(torch.searchsorted(running, torch.tensor(threshold, dtype=torch.float64)))
-    cut = ordered[min(reached, len(ordered) - 1)]
+    running = _running_share(ordered)
     near = ((running - threshold).abs() < NEAR_CUT) & (ordered > 0) & (running < 1 - NEAR_CUT)
     cumulative = torch.empty_like(running)
     cumulative[order] = running
-    return Ranking(cumulative=cumulative, kept=values.double() >= cut, n_near_cut=int(near.sum()))
+    kept = values.double() >= _cut(ordered, running, threshold)
+    return Ranking(cumulative=cumulative, kept=kept, n_near_cut=int(near.sum()))
+
+
+def largest(values: Float[Tensor, "graph item"], threshold: float) -> Bool[Tensor, "graph item"]:
+    """`rank(...).kept` of several graphs side by side; items of value 0 behind the last one change nothing.
+
+    Raises:
+        ConfigError: the threshold is outside [0, 1].
+    """
+    check_threshold(threshold)
+    ordered = values.double().sort(descending=True, stable=True).values
+    return values.double() >= _cut(ordered, _running_share(ordered), threshold)
+
+
+def _running_share(ordered: Float[Tensor, "*graph item"]) -> Float[Tensor, "*graph item"]:
+    return ordered.cumsum(-1) / ordered.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def _cut(
+    ordered: Float[Tensor, "*graph item"], running: Float[Tensor, "*graph item"], threshold: float
+) -> Float[Tensor, "*graph 1"]:
+    """The value at which the running share first reaches the threshold."""
+    reached = torch.searchsorted(running, running.new_full((*running.shape[:-1], 1), threshold))
+    return ordered.gather(-1, reached.clamp_max(ordered.shape[-1] - 1))
 
 
 def prune(graph: "Graph", *, node_threshold: float, edge_threshold: float) -> Kept:

@@ -14,29 +14,43 @@ Hook = tuple[str, Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forward:
-    """What was captured: everything that the frozen map and the transcoders need.
+class FrozenPass:
+    """What the frozen map needs of a forward pass, of one prompt or of several side by side.
+
+    Several prompts lie place by place: position 0 of each of them, then position 1 of each, all as long as the longest.
+    """
+
+    embedding: Float[Tensor, "pos d_model"]
+    """Token embeddings as they enter the stream, scaled where the model scales them, learned positions not included."""
+    stream_start: Float[Tensor, "pos d_model"]
+    """The stream in front of the first layer: embeddings and learned positions."""
+    patterns: Float[Tensor, "layer *prompt head query key"]
+    attention_scales: Float[Tensor, "layer pos"]
+    mlp_scales: Float[Tensor, "layer pos"]
+    attention_post_scales: Float[Tensor, "layer pos"] | None
+    mlp_post_scales: Float[Tensor, "layer pos"] | None
+    """Scales of the norms behind attention and MLP, where there are such."""
+    mlp_outputs: Float[Tensor, "layer pos d_model"]
+    """MLP outputs at the transcoders' write point."""
+
+    @property
+    def n_prompts(self) -> int:
+        """Prompts side by side."""
+        return self.patterns.shape[1] if self.patterns.dim() == 5 else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward(FrozenPass):
+    """What was captured of one prompt: everything that the frozen map and the transcoders need.
 
     Where the architecture is not in the table, patterns and scales are not a number: only the oracle works there, with
     `captured_frozen`.
     """
 
     token_ids: Int[Tensor, " pos"]
-    embedding: Float[Tensor, "pos d_model"]
-    """Token embeddings as they enter the stream, scaled where the model scales them, learned positions not included."""
-    stream_start: Float[Tensor, "pos d_model"]
-    """The stream in front of the first layer: embeddings and learned positions."""
-    patterns: Float[Tensor, "layer head query key"]
-    attention_scales: Float[Tensor, "layer pos"]
-    mlp_scales: Float[Tensor, "layer pos"]
-    attention_post_scales: Float[Tensor, "layer pos"] | None
-    mlp_post_scales: Float[Tensor, "layer pos"] | None
-    """Scales of the norms behind attention and MLP, where there are such."""
     final_scale: Float[Tensor, " pos"]
     reads: Float[Tensor, "layer pos d_model"]
     """What the transcoders of each layer read."""
-    mlp_outputs: Float[Tensor, "layer pos d_model"]
-    """MLP outputs at the transcoders' write point."""
     logits: Float[Tensor, "pos vocab"]
     """What the model gives: after a final soft cap."""
     uncapped_logits: Float[Tensor, "pos vocab"]

@@ -26,4 +26,5 @@ def head_weights(bridge: "TransformerBridge") -> FrozenWeights:
         ),
         W_U=W_U,
         b_U=torch.zeros_like(W_U[0]) if b_U is None else float32(b_U),
+        mean_unembedding=W_U.mean(1),
     )

@@ -66,6 +66,8 @@ class FrozenWeights:
     final_norm: NormWeights
     W_U: Float[Tensor, "d_model vocab"]
     b_U: Float[Tensor, " vocab"]
+    mean_unembedding: Float[Tensor, " d_model"]
+    """Mean of the unembedding's columns over the vocabulary: reading all of them for every prompt would be slow."""
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor of them."""
@@ -77,7 +79,7 @@ class FrozenWeights:
 
     def demeaned_unembedding(self, token_ids: Tensor) -> Float[Tensor, "target d_model"]:
         """Unembedding columns minus their mean over the vocabulary."""
-        return self.W_U[:, token_ids].T - self.W_U.mean(1)
+        return self.W_U[:, token_ids].T - self.mean_unembedding
 
 
 def norm_weights(norm: torch.nn.Module, centred: bool, offset: float) -> NormWeights:
@@ -144,4 +146,5 @@ def frozen_weights(
         final_norm=norm_weights(bridge.ln_final, centred, norm_offset),
         W_U=W_U,
         b_U=torch.zeros_like(W_U[0]) if b_U is None else float32(b_U),
+        mean_unembedding=W_U.mean(1),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from tracer.attribution.attribute import default_engine
+from tracer.attribution.encoded import encode
 from tracer.attribution.graphs import graphs_of
 from tracer.attribution.prepared import Prepared, prepare_forward
 from tracer.config import RunConfig
@@ -106,8 +107,9 @@ def _one_pass(model: ReplacementModel, config: RunConfig, prompts: Sequence[Prom
                 given_targets=prompt.targets,
                 max_n_logits=attribution.max_n_logits,
                 desired_logit_prob=attribution.desired_logit_prob,
+                encoded=encoded,
             )
-            for prompt, forward in zip(prompts, forwards, strict=True)
+            for prompt, forward, encoded in zip(prompts, forwards, encode(model, forwards), strict=True)
         ]
     with phase("rows"):
         graphs = graphs_of(
