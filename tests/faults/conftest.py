@@ -26,13 +26,23 @@ def machines() -> Iterator[Cluster]:
         made.shutdown()
 
 
+CASES = pytest.StashKey[frozenset[str]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which tests are cases: their marker, since a keyword may be the name of a folder."""
+    marked = (item.nodeid for item in session.items if item.get_closest_marker("faults") is not None)
+    session.config.stash[CASES] = frozenset(marked)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print case, outcome and seconds of the cases that ran."""
+    cases = terminalreporter.config.stash.get(CASES, frozenset())
     outcomes: defaultdict[str, set[str]] = defaultdict(set)
     seconds: defaultdict[str, float] = defaultdict(float)
     for outcome, reports in terminalreporter.stats.items():
         for report in reports:
-            if "faults" in getattr(report, "keywords", {}) and outcome in {*OUTCOMES, ""}:
+            if outcome in {*OUTCOMES, ""} and report.nodeid in cases:
                 outcomes[report.nodeid].add(outcome)
                 seconds[report.nodeid] += report.duration
     if not outcomes:
