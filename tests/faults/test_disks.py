@@ -14,6 +14,7 @@ from tests.test_cli_runs import (  # noqa: F401
     run,
     test_damage_is_found_healed_by_tracing_the_shard_again_and_its_remains_are_collected,
 )
+from tracer.errors import RunError
 from tracer.run import pipeline
 
 pytestmark = pytest.mark.faults
@@ -47,7 +48,7 @@ def test_a_full_disk_ends_the_run_which_goes_on_once_there_is_room(shares_of_par
     size_of_parts = sum(path.stat().st_size for path in undisturbed.parent.glob("parts/*"))
     config = begin_tiny_run(root, n_prompts=N_PROMPTS, shard_size=SHARD_SIZE, n_actors=3)
     resize(disk, shutil.disk_usage(disk).used + round(shares_of_parts * size_of_parts))
-    with pytest.raises(Exception, match="No space left on device"):
+    with pytest.raises(RunError, match="No space left on device.*Make room"):
         pipeline.run(config, root, console=quiet(), make_worker=TinyWorker)
     n_committed = len(receipts(root))
     assert (n_committed == N_PROMPTS // SHARD_SIZE) == (shares_of_parts > 1)

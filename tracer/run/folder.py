@@ -124,6 +124,24 @@ def claimed(
                 _discard(store)
 
 
+@contextmanager
+def written(store: Store) -> Iterator[None]:
+    """A full disk under a worker costs an attempt; under what a driver writes it ends the run, in one message.
+
+    Raises:
+        RunError: something could not be written in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            store.reference,
+            found=str(error),
+            expected="a run folder that can be written",
+            to_do="Make room or mend the storage; then run the same command again.",
+        ) from error
+
+
 def _refuse_foreign(store: Store) -> None:
     others = [name for name in store.list() if not _is_unfinished(name)]
     if others and not store.has([RECORD_NAME]):

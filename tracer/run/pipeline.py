@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from tracer.config import RunConfig
+from tracer.errors import TracerError
 from tracer.run.aggregating import build_results, committed_parts, inputs_hash, is_current, mark_current
 from tracer.run.backlog import Backlog
-from tracer.run.folder import DATABASE_NAME, RECORD_NAME, check_run_out, claimed, existing, local_database
+from tracer.run.folder import DATABASE_NAME, RECORD_NAME, check_run_out, claimed, existing, local_database, written
 from tracer.run.inline import InlineWorkers
 from tracer.run.labelling import label
 from tracer.run.ledger import Ledger, Watcher
@@ -111,7 +112,7 @@ class RunSession:
             return
         self._did_something = True
         self.console.print("aggregating", style="dim")
-        with self.store.working(DATABASE_NAME, PAGE_NAME) as root:
+        with written(self.store), self.store.working(DATABASE_NAME, PAGE_NAME) as root:
             target = root / DATABASE_NAME
             build_results(self.record, self.store, parts, self.workers, seconds=self.seconds(), target=target)
             label(target, self.console)
@@ -137,7 +138,8 @@ class RunSession:
         if not self._did_something:
             return
         self.record = replace(self.record, seconds=self.seconds())
-        self.record.save(self.store)
+        with written(self.store):
+            self.record.save(self.store)
 
     def _worker_started(self, facts: dict) -> None:
         check_facts(self.record, facts)
@@ -234,8 +236,11 @@ def _session(
             )
             try:
                 yield session
-            finally:
-                session.close()
+            except BaseException:
+                with suppress(TracerError):  # what went wrong first is what there is to tell
+                    session.close()
+                raise
+            session.close()
 
 
 def _begun(config: RunConfig, store: Store, console: Console, *, inline: bool) -> RunRecord:

@@ -1,11 +1,10 @@
 """The trace stage: what happens to the workers goes to the driver, and what the driver decides is done."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from rich.console import Console
 
-from tracer.errors import RunError
+from tracer.run.folder import written
 from tracer.run.ledger import Ledger, ShardError
 from tracer.run.logs import error_fields, log_event
 from tracer.run.progress import TraceProgress
@@ -33,7 +32,7 @@ def trace_shards(
             for action in driver.handle(event):
                 match action:
                     case Commit(receipt=receipt):
-                        with _writing(ledger):
+                        with written(ledger.store):
                             ledger.commit(receipt, run_seconds=clock())
                         progress.committed(receipt)
                     case Retried(error=error):
@@ -41,27 +40,13 @@ def trace_shards(
                         log_event("warning", "shard failed", **error_fields(error))
                     case Quarantine(shard=shard, error=error):
                         _report(error, console, then="given up, see quarantine/")
-                        with _writing(ledger):
+                        with written(ledger.store):
                             ledger.quarantine(shard, error, n_attempts=action.n_attempts)
                         progress.gave_up(shard.n_prompts)
                     case GiveUp(error=stop):
                         raise stop
                     case _:
                         workers.perform(action)
-
-
-@contextmanager
-def _writing(ledger: Ledger) -> Iterator[None]:
-    """A full disk under a worker costs an attempt; under the ledger, whose word all else rests on, it ends the run."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            ledger.store.reference,
-            found=str(error),
-            expected="a run folder that can be written",
-            to_do="Make room or mend the storage; then run the same command again.",
-        ) from error
 
 
 def _report(error: ShardError, console: Console, *, then: str) -> None:

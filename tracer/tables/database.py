@@ -1,5 +1,6 @@
 """The results file: built under a temporary name and renamed, opened read-only, and checked to be one of ours."""
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ Connection = duckdb.DuckDBPyConnection
 `to_arrow_table`.
 """
 
+NO_ROOM = os.strerror(errno.ENOSPC)
 STORAGE_VERSION = "v1.4.0"
 """Oldest DuckDB that opens a results file."""
 
@@ -115,6 +117,9 @@ def build_database(target: Path) -> Iterator[Connection]:
 
     Tables made without a schema go into the file, `TEMP` ones beside it. Rows keep the order of an `INSERT ... ORDER
     BY`.
+
+    Raises:
+        OSError: the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -129,6 +134,10 @@ def build_database(target: Path) -> Iterator[Connection]:
         connection.execute("USE memory")
         connection.execute("DETACH results")
         rename_durably(temporary, target)
+    except duckdb.Error as error:
+        if NO_ROOM in str(error):  # DuckDB has no error of its own for it
+            raise OSError(errno.ENOSPC, NO_ROOM, str(target)) from error
+        raise
     finally:
         connection.close()
         temporary.unlink(missing_ok=True)
