@@ -1,4 +1,4 @@
-"""Runs in an object store, on a real S3 server: the tables of a run in a local folder, whatever fails on the way."""
+"""Runs in object stores, on real servers: the tables of a run in a local folder, whatever fails on the way."""
 
 import io
 import json
@@ -8,11 +8,13 @@ import sys
 import time
 import urllib.request
 import uuid
+from functools import partial
 
 import pytest
 from rich.console import Console
 
 from tests.run.tiny_worker import TinyWorker, begin_tiny_run, faulty, record_of
+from tests.storage.kinds import BUCKETS, STARTED
 from tests.storage.s3_server import BUCKET, COUNT_PATH, REPOSITORY, in_environment, started_s3
 from tracer.cli import main
 from tracer.errors import ArtifactError, RunError
@@ -38,19 +40,26 @@ def undisturbed(tmp_path_factory):
     return finish(begin_tiny_run(root), root).database
 
 
-@pytest.fixture(scope="module", params=[0.0, 0.05], ids=["sound", "failing"])
+SOUND, FAILING = pytest.param(("s3", 0.0), id="s3"), pytest.param(("s3", 0.05), id="failing-s3")
+GOOGLE, AZURE = ("gs", 0.0), pytest.param(("abfss", 0.0), id="abfss", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[SOUND, FAILING, pytest.param(GOOGLE, id="gs", marks=pytest.mark.slow), AZURE])
 def server(request, tmp_path_factory):
-    with started_s3(failures=request.param) as environment:
+    """A bucket of a running server, and where the server counts its failures, if it has any."""
+    kind, failures = request.param
+    start = partial(started_s3, failures=failures) if kind == "s3" else STARTED[kind]
+    with start() as environment:
         cache = {"TRACER_CACHE": str(tmp_path_factory.mktemp("cache"))}
         with in_environment(environment | cache):
-            yield environment["AWS_ENDPOINT_URL"]
+            yield BUCKETS[kind], environment.get("AWS_ENDPOINT_URL") if failures else None
 
 
 @pytest.fixture
 def begun(server, tiny):
     """Configuration and URI of a run that was begun."""
     config, root = tiny
-    uri = f"s3://{BUCKET}/{uuid.uuid4().hex}/run"
+    uri = f"{server[0]}/{uuid.uuid4().hex}/run"
     store = open_store(uri)
     for path in root.rglob("*"):
         if path.is_file():
@@ -63,14 +72,17 @@ def finish(config, reference, make_worker=TinyWorker):
     return pipeline.run(config, reference, inline=True, console=console, make_worker=make_worker)
 
 
-def n_failed(server: str) -> int:
+def n_failed(server: str | None) -> int:
+    if server is None:
+        return 0
     with urllib.request.urlopen(server + COUNT_PATH, timeout=10) as answer:
         return int(answer.read())
 
 
+@pytest.mark.parametrize("server", [SOUND, FAILING, pytest.param(GOOGLE, id="gs"), AZURE], indirect=True)
 def test_a_run_in_an_object_store_has_the_tables_of_one_in_a_folder(begun, server, undisturbed, capsys):
     config, uri = begun
-    n_before = n_failed(server)
+    n_before = n_failed(server[1])
     result = finish(config, uri)
     assert (result.root, result.n_graphs, result.n_failures) == (uri, 24, 0)
     assert compare_tables(undisturbed, result.database) == []
@@ -89,7 +101,7 @@ def test_a_run_in_an_object_store_has_the_tables_of_one_in_a_folder(begun, serve
     main_ends(["show", uri])
     assert f"{uri}/page.html" in capsys.readouterr().out
     assert compare_tables(undisturbed, finish(config, uri).database) == []
-    assert (n_failed(server) > n_before) == (n_before > 0 or "failing" in os.environ["PYTEST_CURRENT_TEST"])
+    assert server[1] is None or n_failed(server[1]) > n_before
 
 
 def main_ends(arguments: list[str]) -> None:
@@ -161,7 +173,7 @@ def test_a_driver_that_lost_its_place_commits_nothing_more(begun, undisturbed):
 
 def test_what_is_no_run_is_refused(server):
     with pytest.raises(ArtifactError, match=r"found no run\.json"):
-        read_status(f"s3://{BUCKET}/nothing-here")
+        read_status(f"{server[0]}/nothing-here")
 
 
 @pytest.mark.slow

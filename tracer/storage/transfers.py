@@ -1,7 +1,6 @@
 """Files between this machine and an object store."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,104 +13,54 @@ Made = TypeVar("Made")
 
 N_TRIES = 3
 """Of a whole file, beside the retries of each request: an answer that was lost at the end of an upload in pieces makes
-the client's own retry fail, because the pieces are gone."""
-
-_CHUNK_BYTES = 16 * 2**20
+the client's own retry fail, because the pieces are gone; and an answer may break off in the middle."""
 
 
-def path_of(objects: Objects, name: str) -> str:
-    """A file's path as the filesystem knows it."""
-    return f"{objects.base}/{name}".rstrip("/")
-
-
-def read_file(objects: Objects, reference: str, name: str) -> bytes:
-    """The content of a file. Arguments and errors as `download`, and FileNotFoundError where it is absent."""
-
-    def read() -> bytes:
-        with objects.filesystem.open_input_stream(path_of(objects, name), compression=None) as source:
-            return source.read()
-
-    return _tried(f"{reference}/{name}", read)
-
-
-def write_file(objects: Objects, reference: str, name: str, content: bytes) -> None:
-    """Make or replace a file. Arguments and errors as `download`."""
-
-    def write() -> None:
-        # Not by `with`: that would close, and so complete, a file of which a piece failed.
-        target = objects.filesystem.open_output_stream(path_of(objects, name), compression=None)
-        target.write(content)
-        target.close()
-
-    _tried(f"{reference}/{name}", write)
-
-
-def download(objects: Objects, reference: str, name: str, path: Path) -> None:
-    """Bring a file here; one that is absent stays absent.
-
-    Args:
-        objects: where it is.
-        reference: URI of that, for messages.
-        name: the file.
-        path: what it becomes, whole or not at all.
-
-    Raises:
-        RunError: the storage does not answer, or there is no room here.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def copy() -> None:
-        with (
-            objects.filesystem.open_input_stream(path_of(objects, name), compression=None) as source,
-            temporary.open("wb") as file,
-        ):
-            shutil.copyfileobj(source, file, _CHUNK_BYTES)
-
-    try:
-        _tried(f"{reference}/{name}", copy)
-        temporary.replace(path)
-    except FileNotFoundError:
-        return
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def upload(objects: Objects, reference: str, path: Path, name: str) -> None:
-    """Put a file there, whole or not at all. Arguments and errors as `download`."""
-
-    def copy() -> None:
-        with path.open("rb") as file:
-            target = objects.filesystem.open_output_stream(path_of(objects, name), compression=None)
-            shutil.copyfileobj(file, target, _CHUNK_BYTES)
-            target.close()
-
-    _tried(f"{reference}/{name}", copy)
-
-
-def _tried(where: str, work: Callable[[], Made]) -> Made:
+def tried(work: Callable[[], Made]) -> Made:
+    """Do what can be done again from its beginning, once more where the storage fails."""
     for n_left in reversed(range(N_TRIES)):
         try:
-            with told(where):
-                return work()
+            return work()
         except RunError:
             if n_left == 0:
                 raise
     raise AssertionError("the last try returns or raises")
 
 
-@contextmanager
-def told(where: str) -> Iterator[None]:
-    """Errors of the storage as errors for a user; that a file is absent stays what it is."""
+def download(objects: Objects, name: str, path: Path) -> None:
+    """Bring a file here; one that is absent stays absent.
+
+    Args:
+        objects: where it is.
+        name: the file.
+        path: what it becomes, whole or not at all.
+
+    Raises:
+        RunError: the storage does not answer, or there is no room here.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def fetch() -> bool:
+        with _told_here(path), temporary.open("wb") as file:
+            return objects.download(name, file)
+
+    with _told_here(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RunError(
-            where, found=" ".join(str(error).split()), expected="storage that answers",
-            to_do="Mend the storage or the access to it; then run the same command again.",
-        ) from error  # fmt: skip
+        if tried(fetch):
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def upload(objects: Objects, path: Path, name: str) -> None:
+    """Put a file there, whole or not at all. Arguments and errors as `download`."""
+
+    def send() -> None:
+        with _told_here(path), path.open("rb") as file:
+            objects.upload(name, file)
+
+    tried(send)
 
 
 @contextmanager
@@ -124,3 +73,14 @@ def told_of(folder: Path, reference: str) -> Iterator[None]:
         if where == error.where:
             raise
         raise type(error)(where, found=error.found, expected=error.expected, to_do=error.to_do) from error
+
+
+@contextmanager
+def _told_here(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            str(path), found=str(error), expected="room for a copy and access to it",
+            to_do="Make room there, or choose another folder by TRACER_CACHE; then run the same command again.",
+        ) from error  # fmt: skip
