@@ -4,11 +4,12 @@ VENV := .venv
 RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO_RUN := runs/demo
+AZURITE := runs/azurite/node_modules/azurite
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo test test-all fault-matrix lint format types clean train-demo-model chromium
+.PHONY: help demo test test-all fault-matrix lint format types clean train-demo-model chromium azurite
 .PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-many benchmark-gpu
 
 help:  ## this list
@@ -25,7 +26,7 @@ demo: $(INSTALLED)  ## trace 2,000 prompts through the embedded model with 2 Ray
 test: $(INSTALLED) lint types  ## lint, types and the tests that CI runs
 	$(RUN)/python -m pytest -q
 
-test-all: $(INSTALLED) lint types chromium  ## the same, the slow ones and those that need Chromium
+test-all: $(INSTALLED) lint types chromium azurite  ## the same, the slow ones, those that need Chromium or Azurite
 	$(RUN)/python -m pytest -q -m "not gpu"
 
 fault-matrix: $(INSTALLED)  ## processes, machines and disks really lost, each ending in equal tables (about 15 minutes)
@@ -44,6 +45,12 @@ types: $(INSTALLED)  ## mypy
 
 chromium:  ## the browser that the page tests drive
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+
+azurite: $(AZURITE)  ## the server of Azure's storage that the tests of abfss:// talk to
+
+$(AZURITE):
+	command -v npm >/dev/null || (apt-get update -qq && apt-get install -y -qq nodejs npm)
+	npm install --silent --no-fund --no-audit --no-save --prefix runs/azurite azurite@3.35.0
 
 train-demo-model: $(INSTALLED)  ## retrain the embedded model and its transcoders from the seed (about 25 minutes)
 	$(RUN)/python jobs/train_demo_model.py --out $(abspath runs/demo-model) --seed 0

@@ -200,7 +200,7 @@ class RunnerConfig(Settings):
         3600.0,
         gt=0.0,
         description="time, seconds, after which an actor that still loads its model counts as hung; one at a shard "
-        "does then too, if shards of that size usually take far less",
+        "does too, if shards of that size usually take far less, and after ten times this while nothing is usual yet",
         json_schema_extra=NOT_IN_RESULTS,
     )
     profile: bool = Field(

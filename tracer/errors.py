@@ -44,3 +44,7 @@ class ArtifactError(TracerError):
 
 class RunError(TracerError):
     """A run that cannot start, go on or finish."""
+
+
+class StorageError(RunError):
+    """Storage that does not answer, or refuses: it may answer the next time."""

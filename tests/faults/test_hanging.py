@@ -17,7 +17,7 @@ from tracer.tables.equality import compare_tables
 
 
 class HangingWorker(TinyWorker):
-    """Hangs once: at `load` or `feature_logits` asleep, at `trace` of the shard with prompt 7 stopped by a signal."""
+    """Hangs once: at `load` or `feature_logits` asleep, at `trace` of the last shard (prompt 19) stopped by signal."""
 
     def __init__(self, config, *, place: str, folder: Path) -> None:
         super().__init__(config)
@@ -27,8 +27,8 @@ class HangingWorker(TinyWorker):
 
     def trace(self, prompts, shard_id, attempt, **settings):
         """As `TinyWorker.trace`."""
-        is_seventh = 7 in [prompt.metadata["number"] for prompt in prompts]
-        if self._place == "trace" and is_seventh and self._once.is_due():
+        is_last = 19 in [prompt.metadata["number"] for prompt in prompts]
+        if self._place == "trace" and is_last and self._once.is_due():
             os.kill(os.getpid(), signal.SIGSTOP)
         return super().trace(prompts, shard_id, attempt, **settings)
 

@@ -1,4 +1,4 @@
-"""Runs in an object store, on a real S3 server: the tables of a run in a local folder, whatever fails on the way."""
+"""Runs in object stores, on real servers: the tables of a run in a local folder, whatever fails on the way."""
 
 import io
 import json
@@ -8,17 +8,19 @@ import sys
 import time
 import urllib.request
 import uuid
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from rich.console import Console
 
 from tests.run.tiny_worker import TinyWorker, begin_tiny_run, faulty, record_of
+from tests.storage.kinds import BUCKETS, STARTED
 from tests.storage.s3_server import BUCKET, COUNT_PATH, REPOSITORY, in_environment, started_s3
 from tracer.cli import main
 from tracer.cli.printing import database_of
 from tracer.errors import ArtifactError, RunError
 from tracer.run import pipeline
-from tracer.run.folder import claimed
 from tracer.run.ledger import Ledger
 from tracer.run.status import read_status
 from tracer.run.verifying import heal, verify
@@ -39,19 +41,27 @@ def undisturbed(tmp_path_factory):
     return finish(begin_tiny_run(root), root).database
 
 
-@pytest.fixture(scope="module", params=[0.0, 0.05], ids=["sound", "failing"])
+SOUND = pytest.param(("s3", 0.0), id="s3", marks=pytest.mark.slow)
+FAILING = pytest.param(("s3", 0.05), id="failing-s3")
+GOOGLE, AZURE = ("gs", 0.0), pytest.param(("abfss", 0.0), id="abfss", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[SOUND, FAILING, pytest.param(GOOGLE, id="gs", marks=pytest.mark.slow), AZURE])
 def server(request, tmp_path_factory):
-    with started_s3(failures=request.param) as environment:
+    """A bucket of a running server, and where the server counts its failures, if it has any."""
+    kind, failures = request.param
+    start = partial(started_s3, failures=failures) if kind == "s3" else STARTED[kind]
+    with start() as environment:
         cache = {"TRACER_CACHE": str(tmp_path_factory.mktemp("cache"))}
         with in_environment(environment | cache):
-            yield environment["AWS_ENDPOINT_URL"]
+            yield BUCKETS[kind], environment.get("AWS_ENDPOINT_URL") if failures else None
 
 
 @pytest.fixture
 def begun(server, tiny):
     """Configuration and URI of a run that was begun."""
     config, root = tiny
-    uri = f"s3://{BUCKET}/{uuid.uuid4().hex}/run"
+    uri = f"{server[0]}/{uuid.uuid4().hex}/run"
     store = open_store(uri)
     for path in root.rglob("*"):
         if path.is_file():
@@ -64,14 +74,17 @@ def finish(config, reference, make_worker=TinyWorker):
     return pipeline.run(config, reference, inline=True, console=console, make_worker=make_worker)
 
 
-def n_failed(server: str) -> int:
+def n_failed(server: str | None) -> int:
+    if server is None:
+        return 0
     with urllib.request.urlopen(server + COUNT_PATH, timeout=10) as answer:
         return int(answer.read())
 
 
+@pytest.mark.parametrize("server", [SOUND, FAILING, pytest.param(GOOGLE, id="gs"), AZURE], indirect=True)
 def test_a_run_in_an_object_store_has_the_tables_of_one_in_a_folder(begun, server, undisturbed, capsys):
     config, uri = begun
-    n_before = n_failed(server)
+    n_before = n_failed(server[1])
     result = finish(config, uri)
     assert (result.root, result.n_graphs, result.n_failures) == (uri, 24, 0)
     assert compare_tables(undisturbed, result.database) == []
@@ -90,7 +103,20 @@ def test_a_run_in_an_object_store_has_the_tables_of_one_in_a_folder(begun, serve
     main_ends(["show", uri])
     assert f"{uri}/page.html" in capsys.readouterr().out
     assert compare_tables(undisturbed, finish(config, uri).database) == []
-    assert (n_failed(server) > n_before) == (n_before > 0 or "failing" in os.environ["PYTEST_CURRENT_TEST"])
+    assert server[1] is None or n_failed(server[1]) > n_before
+
+
+class Watching:
+    """Remembers what became true."""
+
+    def __init__(self, told: list) -> None:
+        self._told = told
+
+    def committed(self, receipt) -> None:
+        self._told.append(receipt)
+
+    def gave_up(self, error) -> None:
+        self._told.append(error)
 
 
 def main_ends(arguments: list[str]) -> None:
@@ -130,13 +156,28 @@ def test_damage_is_found_and_healed_and_garbage_removed(begun, undisturbed, caps
 
 def test_a_second_driver_is_refused_and_a_receipt_is_never_replaced(begun, undisturbed):
     config, uri = begun
-    with claimed(uri, lease_s=2.0), pytest.raises(RunError, match="another driver of this run: process"):
+    code = f"""
+import time
+from tracer.run.folder import claimed
+with claimed({uri!r}, lease_s=2.0):
+    print("held", flush=True)
+    time.sleep(1e6)
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match=f"another driver of this run: process {other.pid}"):
         finish(config, uri)
+    other.kill()
+    other.wait()
     store, shards = open_store(uri), record_of(uri).shards
     result = finish(config, uri)
     receipt = Ledger(store).committed(shards)[shards[0].shard_id]
-    with pytest.raises(RunError, match="committed already"):
-        Ledger(store).commit(receipt, run_seconds=99.0)
+    told = []
+    ledger = Ledger(store)
+    ledger.watchers.append(Watching(told))
+    ledger.commit(replace(receipt, attempt=77), run_seconds=99.0)
+    assert told == [receipt], "what a driver wrote that was put aside counts, and not what comes second"
+    assert Ledger(store).committed(shards)[shards[0].shard_id] == receipt
     assert compare_tables(undisturbed, result.database) == []
 
 
@@ -162,9 +203,9 @@ def test_a_driver_that_lost_its_place_commits_nothing_more(begun, undisturbed):
 
 def test_what_is_no_run_is_refused(server):
     with pytest.raises(ArtifactError, match=r"found no run\.json"):
-        read_status(f"s3://{BUCKET}/nothing-here")
-    with pytest.raises(ArtifactError, match="nothing-here/results.duckdb: found no such file"):
-        database_of(f"s3://{BUCKET}/nothing-here")
+        read_status(f"{server[0]}/nothing-here")
+    with pytest.raises(ArtifactError, match=r"nothing-here/results\.duckdb: found no such file"):
+        database_of(f"{server[0]}/nothing-here")
 
 
 @pytest.mark.slow

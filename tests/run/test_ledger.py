@@ -28,7 +28,7 @@ def test_a_committed_receipt_reads_back_equal_and_in_the_order_of_the_plan(run):
         ledger.commit(receipt, run_seconds=1.5)
     assert ledger.committed(shards) == {name: replace(receipt, run_seconds=1.5) for name, receipt in receipts.items()}
     assert list(ledger.committed(shards)) == [shard.shard_id for shard in shards]
-    assert ledger.run_seconds() == 1.5
+    assert ledger.latest() == (1.5, 7)
 
 
 def test_a_shard_that_was_only_written_does_not_count(run):
@@ -46,7 +46,7 @@ def test_a_damaged_receipt_or_a_lost_part_does_not_count(run):
     damaged.write_text(damaged.read_text()[:100])
     (ledger.store.root / receipts[1].parts["nodes"].path).unlink()
     assert ledger.committed(shards) == {}
-    assert ledger.run_seconds() == 0.5
+    assert ledger.latest() == (0.5, 0)
 
 
 def test_a_worker_whose_files_are_elsewhere_cannot_be_committed(run):

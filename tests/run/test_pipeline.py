@@ -1,6 +1,7 @@
 """The stages in one process: whole runs, resumes, and shards that fail."""
 
 import io
+import json
 from functools import partial
 
 import pytest
@@ -9,6 +10,8 @@ from rich.console import Console
 from tests.run.tiny_worker import MODEL, TinyWorker, begin_tiny_run, faulty, record_of
 from tracer.errors import RunError
 from tracer.run import labelling, pipeline
+from tracer.run.backlog import ATTEMPTS_PER_SESSION
+from tracer.run.status import read_status
 from tracer.tables.database import query
 from tracer.tables.equality import compare_tables
 
@@ -186,3 +189,26 @@ def test_rows_that_gave_no_prompt_are_rows_of_failures(tmp_path):
     assert failures == [("corpus", "row-9", "the the", 1)]
     assert result.n_failures == 1
     assert Path(config.corpus.source).exists()
+
+
+def test_a_lock_file_that_somebody_removed_makes_no_attempt_number_twice(tmp_path):
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+    finish(root, config)
+    (root / ".lock").unlink()
+    removed = next((root / "shards").glob("*.json"))
+    removed.unlink()
+    finish(root, config)
+    assert json.loads(removed.read_text())["attempt"] == ATTEMPTS_PER_SESSION
+
+
+def test_results_are_not_called_done_while_shards_were_traced_that_they_do_not_hold(tmp_path):
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+    finish(root, config)
+    next((root / "shards").glob("*.json")).unlink()
+    pipeline.trace(config, root, inline=True, console=quiet(), make_worker=TinyWorker)
+    assert read_status(root).state == "traced"
+    (root / "aggregates" / "results.json").write_text("{")
+    finish(root, config)
+    assert read_status(root).state == "done"

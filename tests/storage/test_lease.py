@@ -230,6 +230,53 @@ def test_who_holds_it_is_told_at_once_and_by_waiting_where_clocks_differ(monkeyp
     assert clock.now >= LEASE_S / 2
 
 
+def test_storage_that_ignores_conditions_is_refused():
+    class Careless(Memory):
+        def _write(self, name, content, expected):
+            self.objects.pop(name, None)
+            return super()._write(name, content, None)
+
+    with (
+        pytest.raises(RunError, match="expected storage with conditional writes"),
+        lease(Careless(), Clock()).held(quiet),
+    ):
+        pass
+
+
+def test_a_holder_that_was_replaced_does_not_remove_its_successors_lease():
+    client, slow = Memory(), Clock()
+    suspended = lease(client, slow)
+    suspended._take(quiet)
+    with lease(client, Clock()).held(quiet) as session:
+        suspended.remove()
+        assert json.loads(client.objects[LOCK_NAME][0])["session"] == session == 1
+
+
+def test_the_heart_goes_on_beating_whatever_goes_wrong_once(monkeypatch):
+    client, beaten = Memory(), threading.Event()
+    mine = Lease(client, "s3://bucket/run", lease_s=0.04)
+    renew, errors = mine._renew, iter([ValueError("odd"), RunError("x", found="x", expected="y", to_do="Z.")])
+
+    def fail_twice():
+        for error in errors:
+            raise error
+        renew()
+        beaten.set()
+
+    monkeypatch.setattr(mine, "_renew", fail_twice)
+    with mine.held(quiet):
+        assert beaten.wait(10)
+
+
+def test_an_object_that_somebody_wrote_by_hand_is_nobodys_lease():
+    client = Memory()
+    for content in (b"", b"{", b"[1]", b'{"pid": 1}'):
+        client.objects[LOCK_NAME] = (content, f"v {content!r}")
+        assert lease(client, Clock()).holder() is None
+        with lease(client, Clock()).held(quiet) as session:
+            assert session == 0
+
+
 def test_a_removed_lease_leaves_nothing():
     client, clock = Memory(), Clock()
     held = lease(client, clock)

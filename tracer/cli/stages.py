@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from tracer.run.pipeline import RunResult
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of settings, see configs/demo.yaml")]
-RunPath = Annotated[str, typer.Argument(metavar="RUN", help="run folder: a path or s3://bucket/folder")]
+PLACES = "a path or s3://bucket/folder, gs://bucket/folder, abfss://container@account.dfs.core.windows.net/folder"
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help=f"run folder: {PLACES}")]
 Out = Annotated[
     str | None,
-    typer.Option("--out", help="run folder to make or go on with, a path or s3://bucket/folder; else runner.out"),
+    typer.Option("--out", help=f"run folder to make or go on with, {PLACES}; else runner.out"),
 ]
 Inline = Annotated[bool, typer.Option("--inline", help="work in this process, without Ray")]
 Actors = Annotated[int | None, typer.Option("--actors", min=1, help="Ray actors, instead of runner.n_actors")]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracer import __version__
+from tracer.errors import ArtifactError
 from tracer.run.folder import AGGREGATES, DATABASE_NAME
 from tracer.run.ledger import Ledger, Receipt
 from tracer.run.record import RunRecord
@@ -66,8 +67,12 @@ def is_current(store: Store, hash_of_inputs: str) -> bool:
     """Whether results.duckdb was made and labelled from these inputs, and it and its page are there."""
     from tracer.views.summary import PAGE_NAME
 
-    whole = store.has([DATABASE_NAME, PAGE_NAME, MARKER])
-    return whole and read_json(store, MARKER)["inputs_hash"] == hash_of_inputs
+    if not store.has([DATABASE_NAME, PAGE_NAME, MARKER]):
+        return False
+    try:
+        return read_json(store, MARKER).get("inputs_hash") == hash_of_inputs
+    except ArtifactError:  # a damaged marker marks nothing
+        return False
 
 
 @contextmanager

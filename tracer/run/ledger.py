@@ -94,16 +94,17 @@ class Ledger:
                 expected="one run folder that all machines share",
                 to_do="Give --out on shared storage, or as a URI.",
             )
-        receipt = replace(receipt, run_seconds=round(run_seconds, 3))
-        self._write(receipt)
+        receipt = self._write(replace(receipt, run_seconds=round(run_seconds, 3)))
         self.store.remove(_quarantine_name(receipt.shard_id))
         for watcher in self.watchers:
             watcher.committed(receipt)
 
-    def run_seconds(self) -> float:
-        """The run's time at its latest commit."""
-        receipts = in_parallel(self.store, self._read, ids_in(self.store, RECEIPTS))
-        return max((receipt.run_seconds for receipt in receipts if receipt is not None), default=0.0)
+    def latest(self) -> tuple[float, int]:
+        """The run's time at its latest commit, and the highest attempt number of any receipt; 0 and -1 without one."""
+        found = in_parallel(self.store, self._read, ids_in(self.store, RECEIPTS))
+        receipts = [receipt for receipt in found if receipt is not None]
+        seconds = max((receipt.run_seconds for receipt in receipts), default=0.0)
+        return seconds, max((receipt.attempt for receipt in receipts), default=-1)
 
     def quarantine(self, shard: Shard, error: ShardError, *, n_attempts: int) -> None:
         """Give a shard up, with its last error; a later driver tries it again."""
@@ -132,22 +133,22 @@ class Ledger:
         except ArtifactError:
             return None
 
-    def _write(self, receipt: Receipt) -> None:
-        """Only ever a new file: a driver that was put aside without knowing it must not replace a receipt."""
+    def _write(self, receipt: Receipt) -> Receipt:
+        """Only ever a new file: a driver that was put aside without knowing it must not replace a receipt.
+
+        Where one is there, which such a driver wrote in its last moment, that one counts and is returned.
+        """
         name, content = receipt_name(receipt.shard_id), asdict(receipt)
         try:
             write_json(self.store, name, content, new=True)
         except FileExistsError:
+            self.store.lock.confirm()
             found = self._read(receipt.shard_id)
             if found is not None and self._has_parts(found):
-                raise RunError(
-                    place(self.store, name),
-                    found=f"shard {receipt.shard_id} committed already, by process {found.pid} on {found.host}",
-                    expected="one driver per run",
-                    to_do="Let the other driver go on.",
-                ) from None
+                return found
             self.store.remove(name)
             write_json(self.store, name, content, new=True)
+        return receipt
 
     def _has_parts(self, receipt: Receipt) -> bool:
         names = [part.path for part in receipt.parts.values()]

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from tracer.config import RunConfig
 from tracer.errors import TracerError
-from tracer.run.aggregating import build_results, committed_parts, inputs_hash, is_current, mark_current
-from tracer.run.backlog import Backlog
+from tracer.run.aggregating import MARKER, build_results, committed_parts, inputs_hash, is_current, mark_current
+from tracer.run.backlog import ATTEMPTS_PER_SESSION, Backlog
 from tracer.run.folder import DATABASE_NAME, RECORD_NAME, check_run_out, claimed, existing, local_database, written
 from tracer.run.inline import InlineWorkers
 from tracer.run.labelling import label
@@ -59,11 +59,14 @@ class RunSession:
         make_worker: WorkerMaker,
         console: Console,
     ) -> None:
-        self.store, self.record, self.number, self.console = store, record, number, console
+        self.store, self.record, self.console = store, record, console
         self.ledger = Ledger(store)
+        seconds_before, latest_attempt = self.ledger.latest()
+        # A lock file that somebody removed counts from the start again; no attempt may have the number of another.
+        self.number = max(number, latest_attempt // ATTEMPTS_PER_SESSION + 1)
         self.ledger.watchers.append(LogWatcher(store))
         self._is_metered = inline  # Ray carries the metrics
-        self._seconds_before = max(record.seconds, self.ledger.run_seconds())
+        self._seconds_before = max(record.seconds, seconds_before)
         self._started, self._did_something = started, False
         self._progress: TraceProgress | None = None
         runner = record.config.runner
@@ -83,6 +86,7 @@ class RunSession:
         if not left:
             return
         self._did_something = True
+        self.store.remove(MARKER)  # what results.duckdb holds is less than will be committed
         backlog = Backlog(left, session=self.number, max_attempts=self._runner_config.max_attempts)
         self._progress = TraceProgress(
             self.console,

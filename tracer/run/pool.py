@@ -17,7 +17,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from tracer.config import RunnerConfig
-from tracer.errors import RunError, TracerError
+from tracer.errors import RunError, StorageError, TracerError
 from tracer.run.backlog import Assignment
 from tracer.run.cluster import connect, demand_unmet, n_room
 from tracer.run.ledger import Receipt, ShardError
@@ -186,8 +186,9 @@ class ActorPool:
         try:
             facts = ray.get(call)
         except RayError as error:
-            if isinstance(error, RayTaskError) and isinstance(error.cause, TracerError):
-                raise error.cause from None
+            cause = error.cause if isinstance(error, RayTaskError) else None
+            if isinstance(cause, TracerError) and not isinstance(cause, StorageError):
+                raise cause from None
             return LoadFailed(worker, _short(error), now=time.monotonic())
         self._on_start(facts)
         return WorkerUp(worker, now=time.monotonic())

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tracer.config import RunnerConfig
-from tracer.run.aggregating import MARKER_NAME
+from tracer.run.aggregating import MARKER
 from tracer.run.backlog import ATTEMPTS_PER_SESSION
-from tracer.run.folder import AGGREGATES, existing
+from tracer.run.folder import existing
 from tracer.run.ledger import Ledger, Receipt
 from tracer.run.profiling import sum_of_phases
 from tracer.run.record import RunRecord, load_record
@@ -138,7 +138,7 @@ def _state(store: Store, driver: str | None, n_left: int) -> Literal["running", 
         return "running"
     if n_left:
         return "stopped"
-    return "done" if store.has([f"{AGGREGATES}/{MARKER_NAME}"]) else "traced"
+    return "done" if store.has([MARKER]) else "traced"
 
 
 def _is_retried(receipt: Receipt) -> bool:

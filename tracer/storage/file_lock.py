@@ -33,6 +33,7 @@ class FileLock:
         with self._locked_file() as file:
             session = _next_session(file.readline())
             file.seek(0)
+            file.truncate()
             file.write(json.dumps({"session": session, "pid": os.getpid(), "host": socket.gethostname()}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -50,6 +51,9 @@ class FileLock:
             except BlockingIOError:
                 return _words(file.readline())
         return None
+
+    def confirm(self) -> None:
+        """As `Lock.confirm`: the system sees to it."""
 
     def remove(self) -> None:
         """As `Lock.remove`, with the folders that were made for it, unless other things are in them by now."""
@@ -116,4 +120,8 @@ def _words(line: str) -> str:
 
 
 def _next_session(line: str) -> int:
-    return json.loads(line)["session"] + 1 if line else 0
+    """From 0 where the file is new, or damaged: who holds the lock knows by what else is there how far it was."""
+    try:
+        return json.loads(line)["session"] + 1
+    except (ValueError, KeyError, TypeError):
+        return 0

@@ -4,10 +4,12 @@ No clock is compared with another one: whoever waits looks at the object until i
 holder said that it may, by its own clock; the holder counts by its own too. Every change is conditional on the version
 seen before, so of several that take over one succeeds. A holder that was suspended for too long finds out before it
 writes again (`confirm`); the receipts of a run are made only where they are absent, so what it wrote in that very
-moment cannot be mixed with its successor's.
+moment cannot be mixed with its successor's. Other files have no such condition: tables that are still on their way in
+that moment may replace a successor's, and are made anew by the next `tracer aggregate`, which sees what they are of.
 """
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -15,11 +17,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from tracer.errors import RunError
 from tracer.storage.file_lock import held_by_another
 from tracer.storage.objects import ObjectClient, create_settled, replace_settled
 from tracer.storage.store import LOCK_NAME, Say
+
+logger = logging.getLogger(__name__)
 
 N_BEATS = 4
 """Renewals within the time that a holder may be silent."""
@@ -74,18 +79,18 @@ class Lease:
         found = self._client.read(LOCK_NAME)
         if found is None or not _is_held(found[0]):
             return None
-        state = json.loads(found[0])
+        state = _read(found[0])
         if abs(time.time() - state["renewed_at"]) < state["lease_s"]:
             return _words(found[0])
         found_later = self._after_silence(found, state["lease_s"] / 2)
         return None if found_later in {None, found} or not _is_held(found_later[0]) else _words(found_later[0])
 
     def remove(self) -> None:
-        """As `Lock.remove`."""
-        with self._mutex:
-            if self._version is not None:
-                self._client.remove(LOCK_NAME)
-                self._version = None
+        """As `Lock.remove`; what another process holds by now stays."""
+        self._renew()
+        if self._version is not None:
+            self._client.remove(LOCK_NAME)
+            self._version = None
 
     def confirm(self) -> None:
         """Make sure that what is written now is still this holder's to write; without meaning where it is not held.
@@ -107,13 +112,13 @@ class Lease:
         asked_at = self._clock()
         found = self._client.read(LOCK_NAME)
         if found is not None and _is_held(found[0]):
-            lease_s = json.loads(found[0])["lease_s"]
+            lease_s = _read(found[0])["lease_s"]
             say(f"waiting up to {lease_s:g} s: {_words(found[0])} may still drive this run")
             found_later = self._after_silence(found, lease_s)
             if found_later is not None and _is_held(found_later[0]) and found_later != found:
                 raise held_by_another(self._where, _words(found_later[0]))
             found, asked_at = found_later, self._clock()
-        session = 0 if found is None else int(json.loads(found[0])["session"]) + 1
+        session = 0 if found is None else int(_read(found[0]).get("session", -1)) + 1
         self._state = {
             "session": session, "pid": os.getpid(), "host": socket.gethostname(), "lease_s": self._lease_s,
             "token": uuid.uuid4().hex, "beat": 0,
@@ -127,6 +132,11 @@ class Lease:
             self._state = {}
             raise held_by_another(self._where, "one that started at the same moment")
         self._renewed_at = asked_at
+        if self._client.create(LOCK_NAME, content) is not None:
+            raise RunError(
+                self._where, found="storage that replaces an object although it was told not to",
+                expected="storage with conditional writes", to_do="Choose another --out: here two drivers could meet.",
+            )  # fmt: skip
         return session
 
     def _after_silence(self, found: tuple[bytes, str], silent_s: float) -> tuple[bytes, str] | None:
@@ -143,8 +153,8 @@ class Lease:
         while not self._ended.wait(self._lease_s / N_BEATS) and self._version is not None:
             try:
                 self._renew()
-            except RunError:  # tried again at the next beat; before a write, `confirm` insists
-                continue
+            except Exception as error:  # noqa: BLE001  tried again at the next beat; before a write, `confirm` insists
+                logger.warning("%s: not renewed: %s", self._where, error)
 
     def _renew(self) -> None:
         with self._mutex:
@@ -156,7 +166,7 @@ class Lease:
             if version is None:
                 # An earlier renewal may have been done although nothing was ever heard of it.
                 found = self._client.read(LOCK_NAME)
-                if found is not None and json.loads(found[0]).get("token") == self._state["token"]:
+                if found is not None and _read(found[0]).get("token") == self._state["token"]:
                     version = replace_settled(self._client, LOCK_NAME, content, found[1])
             self._version, self._renewed_at = version, asked_at
 
@@ -174,10 +184,19 @@ def _content(state: dict[str, object]) -> bytes:
     return json.dumps({**state, "renewed_at": time.time()}).encode()
 
 
+def _read(content: bytes) -> dict[str, Any]:
+    """What the object says; of one that somebody wrote by hand, nothing."""
+    try:
+        state = json.loads(content)
+    except ValueError:
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
 def _is_held(content: bytes) -> bool:
-    return "token" in json.loads(content)
+    return {"token", "lease_s", "renewed_at"} <= _read(content).keys()
 
 
 def _words(content: bytes) -> str:
-    state = json.loads(content)
+    state = _read(content)
     return f"process {state['pid']} on {state['host']}" if "pid" in state else "a process that is just ending"

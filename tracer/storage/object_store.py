@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
-
-from pyarrow.fs import FileSelector, FileType
 
 from tracer.storage.lease import Lease
 from tracer.storage.objects import create_settled, open_objects
 from tracer.storage.store import in_parallel
-from tracer.storage.transfers import download, path_of, read_file, scratch_folder, told, told_of, upload, write_file
+from tracer.storage.transfers import download, in_cache, scratch_folder, told_of, tried, upload
 
 LEASE_S = 60.0
 CACHE_VARIABLE = "TRACER_CACHE"
@@ -23,8 +22,8 @@ CACHE_VARIABLE = "TRACER_CACHE"
 class ObjectStore:
     """As `Store`, at a URI.
 
-    Plain files go through `pyarrow.fs`. What a run must not overwrite (its lease, its receipts) goes through the
-    store's own client, with conditions. While the lease is held here, every write first makes sure that it still is.
+    What a run must not overwrite (its lease, its receipts) is written with conditions. While the lease is held here,
+    every write first makes sure that it still is.
     """
 
     n_parallel = 16
@@ -36,39 +35,36 @@ class ObjectStore:
     @cached_property
     def lock(self) -> Lease:
         """A lease on an object."""
-        return Lease(self._objects.client, self.reference, lease_s=self._lease_s)
+        return Lease(self._objects, self.reference, lease_s=self._lease_s)
 
     def read(self, name: str) -> bytes:
         """As `Store.read`."""
-        return read_file(self._objects, self.reference, name)
+        found = tried(lambda: self._objects.read(name))
+        if found is None:
+            raise FileNotFoundError(f"{self.reference}/{name}")
+        return found[0]
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """As `Store.write`; a `new` file that another process made at the same moment is found there."""
         self.lock.confirm()
         if not new:
-            write_file(self._objects, self.reference, name, content)
-        elif create_settled(self._objects.client, name, content) is None:
+            tried(lambda: self._objects.upload(name, BytesIO(content)))
+        elif create_settled(self._objects, name, content) is None:
             raise FileExistsError(f"{self.reference}/{name}")
 
     def list(self, folder: str = "") -> dict[str, int | None]:
         """As `Store.list`."""
-        with told(f"{self.reference}/{folder}"):
-            chosen = FileSelector(path_of(self._objects, folder), allow_not_found=True)
-            infos = self._objects.filesystem.get_file_info(chosen)
-        return {
-            info.path.removeprefix(f"{self._objects.base}/"): None if info.type is FileType.Directory else info.size
-            for info in sorted(infos, key=lambda info: info.path)
-        }
+        return dict(sorted(self._objects.list(folder).items()))
 
     def has(self, names: Iterable[str]) -> bool:
         """As `Store.has`."""
-        versions = in_parallel(self, self._objects.client.version, names)
+        versions = in_parallel(self, self._objects.version, names)
         return all([version is not None for version in versions])
 
     def remove(self, name: str) -> None:
         """As `Store.remove`."""
         self.lock.confirm()
-        self._objects.client.remove(name)
+        self._objects.remove(name)
 
     @contextmanager
     def fetched(self, names: Iterable[str], *, keep: bool = True) -> Iterator[Path]:
@@ -82,7 +78,7 @@ class ObjectStore:
         with self._scratch() as folder:
 
             def fetch(name: str) -> None:
-                download(self._objects, self.reference, name, folder / name)
+                download(self._objects, name, folder / name)
 
             list(in_parallel(self, fetch, names))
             yield folder
@@ -92,12 +88,12 @@ class ObjectStore:
         """As `Store.working`: in a folder of its own, which is uploaded and removed at the end."""
         with self._scratch() as folder:
             for name in names if copy else ():
-                download(self._objects, self.reference, name, folder / name)
+                download(self._objects, name, folder / name)
             yield folder
             for place in (folder / name for name in names):
                 for path in [place] if place.is_file() else sorted(place.rglob("*")):
                     self.lock.confirm()
-                    upload(self._objects, self.reference, path, path.relative_to(folder).as_posix())
+                    upload(self._objects, path, path.relative_to(folder).as_posix())
 
     @property
     def _cache(self) -> Path:
@@ -112,14 +108,18 @@ class ObjectStore:
     def _refresh(self, name: str) -> None:
         """Bring one file of the cache up to date; processes of one machine fetch it once."""
         path, note = self._cache / name, self._cache / f"{name}.version"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (path.parent / ".fetching").open("w") as guard:
+        with in_cache(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            guard = (path.parent / ".fetching").open("w")
+        with guard:
             flock(guard, LOCK_EX)
-            version = self._objects.client.version(name)
+            version = self._objects.version(name)
             if version is not None and path.is_file() and note.is_file() and note.read_text() == version:
                 return
-            for old in (note, path):
-                old.unlink(missing_ok=True)
-            if version is not None:
-                download(self._objects, self.reference, name, path)
+            note.unlink(missing_ok=True)
+            if version is None:
+                path.unlink(missing_ok=True)
+                return
+            download(self._objects, name, path)
+            if self._objects.version(name) == version:  # else it was replaced meanwhile, and is fetched again next time
                 note.write_text(version)

@@ -4,61 +4,65 @@ Credentials, region and endpoint are those of the AWS SDKs: environment, profile
 one's own is AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from functools import partial
+from io import BufferedIOBase
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
-from tracer.errors import RunError
-from tracer.storage.objects import Objects, split_uri
+from tracer.storage.objects import N_CONNECTIONS, asked, split_uri
 
 MAX_ATTEMPTS = 10
-"""Of each request, by either client, with pauses that grow: a store that asks to slow down means it."""
+"""Of each request, with pauses that grow: a store that asks to slow down means it."""
+
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
 _ABSENT = {"NoSuchKey", "NotFound", "404"}
+_CHUNK_BYTES = 2**20
+
+_asked = partial(
+    asked,
+    errors=(Boto3Error, BotoCoreError, ClientError),
+    check="bucket, credentials, region and, for a store that is not Amazon's, AWS_ENDPOINT_URL",
+)
 
 
-def open_objects(uri: str) -> Objects:
+def open_objects(uri: str) -> "S3Client":
     """As `tracer.storage.objects.open_objects`, for s3://bucket/folder.
 
     Raises:
-        RunError: as there, or there is no such bucket.
+        RunError: as there.
     """
     bucket, prefix = split_uri(uri)
-    with _told(uri):
+
+    def opened() -> Any:
         client = boto3.client(
             "s3",
             config=Config(
                 retries={"mode": "standard", "max_attempts": MAX_ATTEMPTS},
                 connect_timeout=10,
                 read_timeout=60,
+                max_pool_connections=N_CONNECTIONS,
                 # stores that are not Amazon's refuse the checksums that newer clients add unasked
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),
         )
-        region = client.head_bucket(Bucket=bucket).get("BucketRegion") or client.meta.region_name
-    endpoint = urlsplit(client.meta.endpoint_url)
-    is_own = not (endpoint.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
-    filesystem = S3FileSystem(
-        region=region,
-        allow_delayed_open=True,  # small files in one request, and none for what is never closed
-        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=MAX_ATTEMPTS),
-        **({"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme} if is_own else {}),
-    )
-    return Objects(filesystem=filesystem, base=f"{bucket}/{prefix}", client=S3Client(client, bucket, prefix))
+        client.head_bucket(Bucket=bucket)
+        return client
+
+    return S3Client(_asked(uri, opened), bucket, prefix)
 
 
 class S3Client:
-    """As `ObjectClient`; versions are ETags."""
+    """As `Objects`; versions are ETags."""
 
     def __init__(self, client: Any, bucket: str, prefix: str) -> None:
         self._client, self._bucket, self._prefix = client, bucket, prefix
+        self._uri = f"s3://{bucket}/{prefix}"
 
     def read(self, name: str) -> tuple[bytes, str] | None:
         """As `ObjectClient.read`."""
@@ -67,51 +71,72 @@ class S3Client:
             answer = self._client.get_object(**self._object(name))
             return answer["Body"].read(), answer["ETag"]
 
-        return self._unless(_ABSENT, name, get)
+        return _asked(f"{self._uri}/{name}", get, unless=_is_absent)
 
     def version(self, name: str) -> str | None:
         """As `ObjectClient.version`."""
-        return self._unless(_ABSENT, name, lambda: self._client.head_object(**self._object(name))["ETag"])
+
+        def head() -> str:
+            return self._client.head_object(**self._object(name))["ETag"]
+
+        return _asked(f"{self._uri}/{name}", head, unless=_is_absent)
 
     def create(self, name: str, content: bytes) -> str | None:
         """As `ObjectClient.create`."""
-        return self._put(name, content, IfNoneMatch="*")
+
+        def put() -> str:
+            return self._client.put_object(**self._object(name), Body=content, IfNoneMatch="*")["ETag"]
+
+        return _asked(f"{self._uri}/{name}", put, unless=_is_changed)
 
     def replace(self, name: str, content: bytes, version: str) -> str | None:
         """As `ObjectClient.replace`."""
-        return self._put(name, content, IfMatch=version)
+
+        def put() -> str:
+            return self._client.put_object(**self._object(name), Body=content, IfMatch=version)["ETag"]
+
+        return _asked(f"{self._uri}/{name}", put, unless=_is_changed)
 
     def remove(self, name: str) -> None:
         """As `ObjectClient.remove`."""
-        with _told(f"s3://{self._bucket}/{self._prefix}/{name}"):
-            self._client.delete_object(**self._object(name))
+        _asked(f"{self._uri}/{name}", lambda: self._client.delete_object(**self._object(name)))
 
-    def _put(self, name: str, content: bytes, **condition: str) -> str | None:
-        def put() -> str:
-            return self._client.put_object(**self._object(name), Body=content, **condition)["ETag"]
+    def list(self, folder: str) -> dict[str, int | None]:
+        """As `Objects.list`."""
+        inside = f"{self._prefix}/{folder}".rstrip("/") + "/"
+        start = len(self._prefix) + 1
 
-        return self._unless(_CHANGED | _ABSENT, name, put)
+        def pages() -> dict[str, int | None]:
+            found: dict[str, int | None] = {}
+            paginator = self._client.get_paginator("list_objects_v2")
+            for page in paginator.paginate(Bucket=self._bucket, Prefix=inside, Delimiter="/"):
+                objects = {item["Key"]: item["Size"] for item in page.get("Contents", ()) if item["Key"] != inside}
+                folders = {item["Prefix"].rstrip("/"): None for item in page.get("CommonPrefixes", ())}
+                found |= {key[start:]: size for key, size in {**objects, **folders}.items()}
+            return found
 
-    def _unless(self, codes: set[str], name: str, ask: Callable[[], Any]) -> Any:
-        """What the store answers; None where it refuses with one of these codes."""
-        with _told(f"s3://{self._bucket}/{self._prefix}/{name}"):
-            try:
-                return ask()
-            except ClientError as error:
-                if error.response["Error"]["Code"] in codes:
-                    return None
-                raise
+        return _asked(f"{self._uri}/{folder}", pages) or {}
+
+    def download(self, name: str, file: BufferedIOBase) -> bool:
+        """As `Objects.download`."""
+
+        def get() -> bool:
+            shutil.copyfileobj(self._client.get_object(**self._object(name))["Body"], file, _CHUNK_BYTES)
+            return True
+
+        return bool(_asked(f"{self._uri}/{name}", get, unless=_is_absent))
+
+    def upload(self, name: str, file: BufferedIOBase) -> None:
+        """As `Objects.upload`; one that fails takes its pieces away again."""
+        _asked(f"{self._uri}/{name}", lambda: self._client.upload_fileobj(file, **self._object(name)))
 
     def _object(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}/{name}"}
 
 
-@contextmanager
-def _told(where: str) -> Iterator[None]:
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        raise RunError(
-            where, found=" ".join(str(error).split()), expected="storage that answers",
-            to_do="Check bucket, credentials, region and, for a store that is not Amazon's, AWS_ENDPOINT_URL.",
-        ) from error  # fmt: skip
+def _is_absent(error: Exception) -> bool:
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in _ABSENT
+
+
+def _is_changed(error: Exception) -> bool:
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in _CHANGED | _ABSENT

@@ -30,6 +30,13 @@ class Lock(Protocol):
     def holder(self) -> str | None:
         """Who holds it at this moment, in words; None where nobody does."""
 
+    def confirm(self) -> None:
+        """Make sure that it is still held, where it is held here.
+
+        Raises:
+            RunError: another process has taken over.
+        """
+
     def remove(self) -> None:
         """Leave nothing of it behind; for its holder alone."""
 
@@ -39,7 +46,8 @@ class Store(Protocol):
     """Files by names relative to one root, parted by `/`. A file is seen whole or not at all.
 
     `reference` is the path or URI by which another process opens the same store, `n_parallel` how many requests at
-    once are worth while. Errors beside those named: RunError where the storage does not answer or refuses.
+    once are worth while. Errors beside those named: StorageError where an object store does not answer or refuses, and
+    OSError where a file system does.
     """
 
     reference: str
@@ -91,14 +99,14 @@ class Store(Protocol):
 
 
 def open_store(reference: str | Path, *, lease_s: float | None = None) -> Store:
-    """The store at a path or URI; asks no storage yet.
+    """The store at a path or URI.
 
     Args:
         reference: a path of this machine, or a URI such as s3://bucket/folder.
         lease_s: how long a holder of an object store's lock may be silent, seconds; none given: a minute.
 
     Raises:
-        RunError: a URI of another kind, or the package for it is not installed.
+        RunError: a URI of another kind, the package for it is not installed, or its storage does not answer.
     """
     if is_uri(reference):
         from tracer.storage.object_store import LEASE_S, ObjectStore

@@ -6,141 +6,114 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TypeVar
 
-from tracer.errors import RunError, TracerError
+from tracer.errors import RunError, StorageError, TracerError
 from tracer.storage.objects import Objects
 
 Made = TypeVar("Made")
 
 N_TRIES = 3
 """Of a whole file, beside the retries of each request: an answer that was lost at the end of an upload in pieces makes
-the client's own retry fail, because the pieces are gone."""
+the client's own retry fail, because the pieces are gone; and an answer may break off in the middle."""
 
-_CHUNK_BYTES = 16 * 2**20
-_IN_USE = ".in-use"
-
-
-def path_of(objects: Objects, name: str) -> str:
-    """A file's path as the filesystem knows it."""
-    return f"{objects.base}/{name}".rstrip("/")
+_GUARD = ".scratch"
+"""Locked by whoever makes a scratch folder or sweeps them, for that moment."""
 
 
-def read_file(objects: Objects, reference: str, name: str) -> bytes:
-    """The content of a file. Arguments and errors as `download`, and FileNotFoundError where it is absent."""
-
-    def read() -> bytes:
-        with objects.filesystem.open_input_stream(path_of(objects, name), compression=None) as source:
-            return source.read()
-
-    return _tried(f"{reference}/{name}", read)
-
-
-def write_file(objects: Objects, reference: str, name: str, content: bytes) -> None:
-    """Make or replace a file. Arguments and errors as `download`."""
-
-    def write() -> None:
-        # Not by `with`: that would close, and so complete, a file of which a piece failed.
-        target = objects.filesystem.open_output_stream(path_of(objects, name), compression=None)
-        target.write(content)
-        target.close()
-
-    _tried(f"{reference}/{name}", write)
+def tried(work: Callable[[], Made]) -> Made:
+    """Do what can be done again from its beginning, once more where the storage fails."""
+    for n_left in reversed(range(N_TRIES)):
+        try:
+            return work()
+        except StorageError:
+            if n_left == 0:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
-def download(objects: Objects, reference: str, name: str, path: Path) -> None:
+def download(objects: Objects, name: str, path: Path) -> None:
     """Bring a file here; one that is absent stays absent.
 
     Args:
         objects: where it is.
-        reference: URI of that, for messages.
         name: the file.
         path: what it becomes, whole or not at all.
 
     Raises:
         RunError: the storage does not answer, or there is no room here.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
-    def copy() -> None:
-        with (
-            objects.filesystem.open_input_stream(path_of(objects, name), compression=None) as source,
-            temporary.open("wb") as file,
-        ):
-            shutil.copyfileobj(source, file, _CHUNK_BYTES)
+    def fetch() -> bool:
+        with in_cache(path), temporary.open("wb") as file:
+            return objects.download(name, file)
 
+    with in_cache(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _tried(f"{reference}/{name}", copy)
-        temporary.replace(path)
-    except FileNotFoundError:
-        return
+        if tried(fetch):
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def upload(objects: Objects, reference: str, path: Path, name: str) -> None:
+def upload(objects: Objects, path: Path, name: str) -> None:
     """Put a file there, whole or not at all. Arguments and errors as `download`."""
 
-    def copy() -> None:
-        with path.open("rb") as file:
-            target = objects.filesystem.open_output_stream(path_of(objects, name), compression=None)
-            shutil.copyfileobj(file, target, _CHUNK_BYTES)
-            target.close()
+    def send() -> None:
+        with in_cache(path), path.open("rb") as file:
+            objects.upload(name, file)
 
-    _tried(f"{reference}/{name}", copy)
-
-
-def _tried(where: str, work: Callable[[], Made]) -> Made:
-    for n_left in reversed(range(N_TRIES)):
-        try:
-            with told(where):
-                return work()
-        except RunError:
-            if n_left == 0:
-                raise
-    raise AssertionError("the last try returns or raises")
+    tried(send)
 
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder for the time of a block; what processes left that were killed in theirs is removed first.
 
+    Each has a file beside it that its owner keeps locked. Folder and lock are made, and looked at, under one guard: a
+    folder that is not locked yet is nobody's to remove.
+
     Args:
         parent: where; made where it is absent.
+
+    Raises:
+        RunError: it cannot be made.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob("scratch-*"):
-        if _is_abandoned(left):
-            shutil.rmtree(left, ignore_errors=True)
-    with TemporaryDirectory(dir=parent, prefix="scratch-") as name, Path(name, _IN_USE).open("w") as guard:
-        flock(guard, LOCK_EX)
-        yield Path(name)
-
-
-def _is_abandoned(folder: Path) -> bool:
-    """Whether no process holds it; one that has no guard yet was made this moment."""
+    with in_cache(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        with _guarded(parent):
+            for lock in parent.glob("scratch-*.lock"):
+                if _is_free(lock):
+                    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                    lock.unlink()
+            folder = Path(mkdtemp(dir=parent, prefix="scratch-"))
+            held = folder.with_name(f"{folder.name}.lock").open("w")
+            flock(held, LOCK_EX)
     try:
-        with (folder / _IN_USE).open() as guard:
-            flock(guard, LOCK_EX | LOCK_NB)
-    except OSError:
-        return False
-    return True
+        yield folder
+    finally:
+        with _guarded(parent), held:
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(held.name).unlink(missing_ok=True)
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
-    """Errors of the storage as errors for a user; that a file is absent stays what it is."""
-    try:
+def _guarded(parent: Path) -> Iterator[None]:
+    with (parent / _GUARD).open("w") as guard:
+        flock(guard, LOCK_EX)
         yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RunError(
-            where, found=" ".join(str(error).split()), expected="storage that answers",
-            to_do="Mend the storage or the access to it; then run the same command again.",
-        ) from error  # fmt: skip
+
+
+def _is_free(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 @contextmanager
@@ -153,3 +126,15 @@ def told_of(folder: Path, reference: str) -> Iterator[None]:
         if where == error.where:
             raise
         raise type(error)(where, found=error.found, expected=error.expected, to_do=error.to_do) from error
+
+
+@contextmanager
+def in_cache(path: Path) -> Iterator[None]:
+    """Errors of this machine's disk as errors for a user; `path` is the file or folder concerned."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            str(path), found=str(error), expected="room for a copy and access to it",
+            to_do="Make room there, or choose another folder by TRACER_CACHE; then run the same command again.",
+        ) from error  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 from tests.run.protocol.test_driver import begin, driver_of, receipt_of
 from tracer.run.protocol.clock import LONGEST_STEP_S
 from tracer.run.protocol.driver import Driver
-from tracer.run.protocol.hanging import ERROR_CLASS, FACTOR
+from tracer.run.protocol.hanging import ERROR_CLASS, FACTOR, UNKNOWN_FACTOR
 from tracer.run.protocol.messages import (
     Action,
     Assign,
@@ -34,13 +34,13 @@ def wait(driver: Driver, start: float, seconds: float, step: float = 10.0) -> tu
 
 
 def test_the_only_worker_hangs_and_is_replaced_by_one_that_tries_again():
-    driver = driver_of(1, n_actors=1, hung_after_s=100)
+    driver = driver_of(1, n_actors=1, hung_after_s=100 / UNKNOWN_FACTOR)
     (first,) = begin(driver, 1)
     now, (fenced, told, spawned) = wait(driver, 0.0, 1000.0)
     assert (now, fenced, spawned) == (100.0, Fence(0), Spawn(1))
     assert isinstance(told, Retried)
     assert (told.error.error_class, told.error.attempt, told.error.needs_fresh_process) == (ERROR_CLASS, 0, False)
-    assert told.error.message == "no receipt after 100 s (runner.hung_after_s is 100)"
+    assert told.error.message == "no receipt after 100 s (runner.hung_after_s is 10)"
     assert driver.handle(ShardTraced(0, receipt_of(first), now=101.0)) == [], "it woke up"
     (second,) = driver.handle(WorkerUp(1, now=102.0))
     assert second.assignment.attempt == 1
@@ -48,7 +48,7 @@ def test_the_only_worker_hangs_and_is_replaced_by_one_that_tries_again():
 
 
 def test_a_shard_that_hangs_every_time_is_given_up_after_its_attempts():
-    driver = driver_of(1, n_actors=1, hung_after_s=100, max_attempts=2, any_committed=True)
+    driver = driver_of(1, n_actors=1, hung_after_s=100 / UNKNOWN_FACTOR, max_attempts=2, any_committed=True)
     begin(driver, 1)
     now, _ = wait(driver, 0.0, 1000.0)
     driver.handle(WorkerUp(1, now=now))
@@ -56,6 +56,16 @@ def test_a_shard_that_hangs_every_time_is_given_up_after_its_attempts():
     assert isinstance(given_up, Quarantine)
     assert (now, fenced, given_up.n_attempts, given_up.error.error_class) == (200.0, Fence(1), 2, ERROR_CLASS)
     assert driver.is_done
+
+
+def test_honest_shards_of_more_than_the_wait_are_not_hung_before_their_usual_time_is_known():
+    driver = driver_of(N_BEFORE + 2, n_actors=1, hung_after_s=3600)
+    (attempt,), now = begin(driver, 1), 0.0
+    for _ in range(N_BEFORE + 1):
+        assert wait(driver, now, 4200.0) == (now + 4200.0, [])
+        now += 4200.0
+        committed, attempt = driver.handle(ShardTraced(0, receipt_of(attempt), now=now))
+        assert isinstance(committed, Commit)
 
 
 @pytest.mark.parametrize("usual_s", [1.0, 30.0])
@@ -71,7 +81,7 @@ def test_what_is_usual_may_make_the_driver_more_patient_and_never_less(usual_s):
 
 
 def test_time_that_the_driver_did_not_watch_is_not_held_against_a_worker():
-    driver = driver_of(1, n_actors=1, hung_after_s=100)
+    driver = driver_of(1, n_actors=1, hung_after_s=100 / UNKNOWN_FACTOR)
     begin(driver, 1)
     assert driver.handle(Tick(1, now=86_400.0)) == [], "it stood still for a day"
     assert driver.handle(Tick(1, now=0.0)) == [], "its clock was set back"
@@ -111,7 +121,7 @@ def test_a_load_that_hangs_counts_as_failed_from_when_there_was_room_for_it():
 
 
 def test_what_is_said_of_a_load_too_late_changes_nothing():
-    driver = driver_of(1, n_actors=1, hung_after_s=100)
+    driver = driver_of(1, n_actors=1, hung_after_s=100 / UNKNOWN_FACTOR)
     driver.handle(Tick(1, now=0.0))
     (attempt,) = driver.handle(WorkerUp(0, now=1.0))
     assert isinstance(attempt, Assign)

@@ -12,6 +12,9 @@ from tracer.run.protocol.stragglers import Stragglers
 FACTOR = 20.0
 """Times the usual time of a shard of its size before which no attempt is hung, however short the wait that is set."""
 
+UNKNOWN_FACTOR = 10.0
+"""Times `after_s` that an attempt may take while it is not known what is usual: honest shards may take hours."""
+
 ERROR_CLASS = "HungError"
 """What the errors of a run call it."""
 
@@ -35,6 +38,6 @@ def hung(
             yield LoadFailed(worker, f"still loading after {n_seconds:.0f} s ({setting})", now)
         elif held is not None:
             usual = stragglers.usual_seconds(held)
-            if n_seconds >= max(after_s, FACTOR * (usual or 0.0)):
+            if n_seconds >= (UNKNOWN_FACTOR * after_s if usual is None else max(after_s, FACTOR * usual)):
                 beside = "" if usual is None else f", where {usual:.0f} s are usual"
                 yield WorkerLost(worker, ERROR_CLASS, f"no receipt after {n_seconds:.0f} s{beside} ({setting})", now)
