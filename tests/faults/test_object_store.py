@@ -3,20 +3,21 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import urllib.request
 import uuid
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from rich.console import Console
 
 from tests.run.tiny_worker import TinyWorker, begin_tiny_run, faulty, record_of
+from tests.storage.failing import COUNT_PATH
 from tests.storage.kinds import BUCKETS, STARTED
-from tests.storage.s3_server import BUCKET, COUNT_PATH, REPOSITORY, in_environment, started_s3
+from tests.storage.s3_server import BUCKET, REPOSITORY, in_environment, started_s3
 from tracer.cli import main
 from tracer.cli.printing import database_of
 from tracer.errors import ArtifactError, RunError
@@ -41,20 +42,25 @@ def undisturbed(tmp_path_factory):
     return finish(begin_tiny_run(root), root).database
 
 
-SOUND = pytest.param(("s3", 0.0), id="s3", marks=pytest.mark.slow)
-FAILING = pytest.param(("s3", 0.05), id="failing-s3")
-GOOGLE, AZURE = ("gs", 0.0), pytest.param(("abfss", 0.0), id="abfss", marks=pytest.mark.slow)
+def kind(scheme: str, failures: float, *, slow: bool = True):
+    """A kind of object store, of whose requests a share fails."""
+    name = f"failing-{scheme}" if failures else scheme
+    return pytest.param((scheme, failures), id=name, marks=[pytest.mark.slow] if slow else [])
 
 
-@pytest.fixture(scope="module", params=[SOUND, FAILING, pytest.param(GOOGLE, id="gs", marks=pytest.mark.slow), AZURE])
+S3 = [kind("s3", 0.0), kind("s3", 0.05, slow=False)]
+AZURE = [kind("abfss", 0.0), kind("abfss", 0.05)]
+
+
+@pytest.fixture(scope="module", params=[*S3, kind("gs", 0.0), kind("gs", 0.05), *AZURE])
 def server(request, tmp_path_factory):
     """A bucket of a running server, and where the server counts its failures, if it has any."""
-    kind, failures = request.param
-    start = partial(started_s3, failures=failures) if kind == "s3" else STARTED[kind]
-    with start() as environment:
+    scheme, failures = request.param
+    with STARTED[scheme](failures=failures) as environment:
         cache = {"TRACER_CACHE": str(tmp_path_factory.mktemp("cache"))}
         with in_environment(environment | cache):
-            yield BUCKETS[kind], environment.get("AWS_ENDPOINT_URL") if failures else None
+            url = re.search(r"http://127\.0\.0\.1:\d+", " ".join(environment.values()))
+            yield BUCKETS[scheme], url[0] if failures else None
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def n_failed(server: str | None) -> int:
         return int(answer.read())
 
 
-@pytest.mark.parametrize("server", [SOUND, FAILING, pytest.param(GOOGLE, id="gs"), AZURE], indirect=True)
+@pytest.mark.parametrize("server", [*S3, kind("gs", 0.0, slow=False), kind("gs", 0.05), *AZURE], indirect=True)
 def test_a_run_in_an_object_store_has_the_tables_of_one_in_a_folder(begun, server, undisturbed, capsys):
     config, uri = begun
     n_before = n_failed(server[1])
@@ -209,6 +215,7 @@ def test_what_is_no_run_is_refused(server):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_the_demo_run_killed_and_resumed_in_a_failing_store_has_the_tables_of_one_in_a_folder(
     demo_run, tmp_path, capsys
 ):

@@ -3,8 +3,9 @@
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+from tests.storage.failing import failing_before
 from tests.storage.s3_server import REPOSITORY
 
 CONTAINER = "container"
@@ -16,8 +17,10 @@ _PROGRAM = REPOSITORY / "runs" / "azurite" / "node_modules" / "azurite" / "dist"
 
 
 @contextmanager
-def started_azure() -> Iterator[dict[str, str]]:
-    """A server with one container; gives what its clients need in their environment."""
+def started_azure(*, failures: float = 0.0) -> Iterator[dict[str, str]]:
+    """A server with one container, of whose requests a share fails; gives what its clients need in their
+    environment.
+    """
     from azure.storage.blob import ContainerClient
 
     assert _PROGRAM.is_file(), f"no {_PROGRAM}: make azurite"
@@ -29,7 +32,8 @@ def started_azure() -> Iterator[dict[str, str]]:
         url = next(found[0] for line in server.stdout if (found := re.search(r"http://127\.0\.0\.1:[1-9]\d*", line)))
         connection = f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={url}/{ACCOUNT}"
         ContainerClient.from_connection_string(connection, CONTAINER).create_container()
-        yield {"AZURE_STORAGE_CONNECTION_STRING": connection}
+        with failing_before(url, failures) if failures else nullcontext(url) as outer_url:
+            yield {"AZURE_STORAGE_CONNECTION_STRING": connection.replace(url, outer_url)}
     finally:
         server.kill()
         server.wait()

@@ -2,13 +2,11 @@
 
     python -m tests.storage.s3_server --failures 0.05
 
-prints the port and serves on 127.0.0.1 until it is ended. Of the requests that fail, one in three is turned away with
-503 SlowDown, one ends with 500 before anything was done, and one is done, but its answer is lost behind a 500.
+prints the port and serves on 127.0.0.1 until it is ended.
 """
 
 import argparse
 import os
-import random
 import subprocess
 import sys
 import threading
@@ -17,66 +15,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
+
+from tests.storage.failing import FailingAtTimes, Quiet
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 BUCKET = "bucket"
-COUNT_PATH = "/failures-so-far"
-_SLOW_DOWN = ("503 Slow Down", "SlowDown", "Please reduce your request rate.")
-_INTERNAL = ("500 Internal Server Error", "InternalError", "We encountered an internal error. Please try again.")
 
 
-class FailingAtTimes:
-    """The server's application, of which a share of requests fails; `COUNT_PATH` tells how many did."""
+def one_condition_at_a_time(application: Callable) -> Callable:
+    """S3 looks at a condition and writes in one step, moto in two."""
+    mutex = threading.Lock()
 
-    def __init__(self, application: Callable, share: float, seed: int) -> None:
-        self._application, self._share = application, share
-        self._chance, self._mutex = random.Random(seed), threading.Lock()
-        self._n_failed = 0
-        self._one_condition = threading.Lock()
-
-    def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
-        """One request."""
-        if environ["PATH_INFO"] == COUNT_PATH:
-            start_response("200 OK", [("Content-Type", "text/plain")])
-            return [str(self._n_failed).encode()]
-        with self._mutex:
-            fails, kind = self._chance.random() < self._share, self._chance.choice(("slow", "internal", "lost"))
-            self._n_failed += fails
-        if not fails:
-            return self._answered(environ, start_response)
-        if kind == "lost":
-            for _ in self._answered(environ, lambda *_: lambda _: None):
-                pass
-        else:
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        return _refused(_SLOW_DOWN if kind == "slow" else _INTERNAL, start_response)
-
-    def _answered(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+    def answered(environ: dict, start_response: Callable) -> Iterable[bytes]:
         if not {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & environ.keys():
-            return self._application(environ, start_response)
-        with self._one_condition:  # S3 looks at a condition and writes in one step, moto in two
-            return self._application(environ, start_response)
+            return application(environ, start_response)
+        with mutex:
+            return application(environ, start_response)
 
-
-def _refused(answer: tuple[str, str, str], start_response: Callable) -> Iterable[bytes]:
-    status, code, message = answer
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-    start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
-    return [body]
-
-
-class _Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections that stay open, as S3's do
-
-    def log(self, *_: object) -> None:
-        """Say nothing."""
+    return answered
 
 
 def serve(failures: float, seed: int) -> None:
     """Serve until the process is ended; makes the bucket."""
-    application = FailingAtTimes(DomainDispatcherApplication(create_backend_app), failures, seed)
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Quiet)
+    application = FailingAtTimes(
+        one_condition_at_a_time(DomainDispatcherApplication(create_backend_app)), failures, seed
+    )
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
     print(server.port, flush=True)
     server.serve_forever()
 
