@@ -45,7 +45,7 @@ def verify(
 
     console = make_console()
     if heal:
-        found, left = verifying.heal(run)
+        found, left = verifying.heal(run, say=console.print)
     else:
         found = verifying.verify(run)
         left = found.damages
@@ -70,7 +70,7 @@ def gc(
     from tracer.run.collecting import collect_garbage
 
     console = make_console()
-    garbage = collect_garbage(run, remove=not dry_run)
+    garbage = collect_garbage(run, remove=not dry_run, say=console.print)
     for path in garbage.paths if dry_run else ():
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     done = "would be removed" if dry_run else "removed"

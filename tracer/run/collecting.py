@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tracer.run.folder import AGGREGATES, QUARANTINE, RECEIPTS, claimed, existing
 from tracer.run.ledger import ids_in, read_receipt
-from tracer.storage.store import Store, file_name, in_parallel, place
+from tracer.storage.store import Say, Store, file_name, in_parallel, place
 from tracer.tables.parts import FOLDER
 from tracer.tables.schema import SHARD_TABLES
 
@@ -25,18 +25,19 @@ class Garbage:
     n_bytes: int
 
 
-def collect_garbage(root: str | Path, *, remove: bool) -> Garbage:
+def collect_garbage(root: str | Path, *, remove: bool, say: Say = lambda _: None) -> Garbage:
     """Find, and if asked remove, the files of a run that nothing refers to; no driver can work on it meanwhile.
 
     Args:
         root: the run folder, a path or URI.
         remove: False only looks.
+        say: told what is waited for.
 
     Raises:
         ArtifactError: `root` is no run folder, or a receipt cannot be read, so that its parts are not known.
         RunError: a driver is at work.
     """
-    with claimed(existing(root).reference) as (store, _):
+    with claimed(existing(root).reference, say=say) as (store, _):
         sizes = dict(sorted([*_orphans(store), *_temporary(store)]))
         if remove:
             list(in_parallel(store, store.remove, sizes))

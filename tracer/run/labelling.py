@@ -15,8 +15,12 @@ def label_run(root: str | Path, *, console: Console) -> None:
     Raises:
         ArtifactError: `root` is no run folder, or was not aggregated yet.
     """
+
+    def say(words: str) -> None:
+        console.print(words, style="dim", markup=False, highlight=False, soft_wrap=True)
+
     with (
-        claimed(existing(root).reference) as (store, _),
+        claimed(existing(root).reference, say=say) as (store, _),
         unmarked(store),
         store.working(DATABASE_NAME, PAGE_NAME, copy=True) as place,
     ):

@@ -14,7 +14,7 @@ from tracer.run.ledger import Ledger, Receipt, ids_in, read_receipt
 from tracer.run.record import RunRecord, load_record
 from tracer.storage.json_files import read_json
 from tracer.storage.local_store import LocalStore
-from tracer.storage.store import Store, in_parallel
+from tracer.storage.store import Say, Store, in_parallel
 from tracer.tables.database import query
 from tracer.tables.parts import Part, check_content, read_part
 from tracer.tables.schema import SHARD_TABLES
@@ -67,18 +67,19 @@ def verify(root: str | Path) -> Verified:
     return _look(store, store.lock.holder())
 
 
-def heal(root: str | Path) -> tuple[Verified, tuple[Damage, ...]]:
+def heal(root: str | Path, *, say: Say = lambda _: None) -> tuple[Verified, tuple[Damage, ...]]:
     """Move the receipts of damaged shards to `damaged/` and take the mark off damaged results, so that the next
     `tracer run` makes both anew; gives what was found, and what cannot be healed so: anything, without the corpus.
 
     Args:
         root: the run folder.
+        say: told what is waited for.
 
     Raises:
         ArtifactError: as `verify`.
         RunError: a driver is at work.
     """
-    with claimed(existing(root).reference) as (store, session):
+    with claimed(existing(root).reference, say=say) as (store, session):
         found = _look(store, None)
         if any(damage.table == CORPUS for damage in found.damages):
             return found, found.damages
