@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
@@ -107,6 +108,14 @@ def seen(folder: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in folder.glob("*.json")]
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, dead ones that nobody has asked after left out."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def by_gpu(workers: list[dict]) -> list[int]:
     """How many have the same GPU."""
     return sorted(Counter((worker["machine"], worker["gpu"]) for worker in workers).values())
@@ -168,9 +177,12 @@ def test_the_pool_grows_with_machines_that_bring_gpus_and_shrinks_when_they_go(c
     )
     with running(config, root, folder) as run:
         assert by_gpu(seen(folder)) == [2]
+        lost = [int(path.stem) for path in folder.glob("*.json")]
         cluster.add_node(num_cpus=4, num_gpus=1)
         wait_until(lambda: len(seen(folder)) == 4, run)
         cluster.remove_node(first, allow_graceful=False)
+        # The processes of a machine outlive it here for a moment, in which they could finish their shards.
+        wait_until(lambda: not any(is_running(pid) for pid in lost), run)
     assert by_gpu(seen(folder)) == [2, 2], "for those that were lost there was no room again"
     assert n_retried(root) == 2
     check_whole(run.result(), undisturbed)
