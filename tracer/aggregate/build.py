@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from tracer.aggregate.components import build_components
-from tracer.aggregate.cooccurrence import build_cooccurrence
 from tracer.aggregate.edge_stats import build_edge_stats
 from tracer.aggregate.examples import merge_examples
 from tracer.aggregate.features import build_features
+from tracer.aggregate.hypergraph.cooccurrence import build_cooccurrence
 from tracer.aggregate.merge import concatenate, merge_counts
 from tracer.aggregate.metadata import metadata_names, stratum_column
 from tracer.aggregate.prompts import build_prompts

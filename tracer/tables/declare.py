@@ -46,13 +46,13 @@ class Table:
     """One table: what a row stands for (`grain`), which columns identify it (`key`), and where it is made.
 
     `made_by` is `shard` (written by workers, concatenated), `partial` (written by workers, only merged into others) or
-    `aggregate` (made over the whole run).
+    `aggregate` (made over the whole run), or `view` (a view over other tables).
     """
 
     name: str
     grain: str
     key: tuple[str, ...]
-    made_by: Literal["shard", "partial", "aggregate"]
+    made_by: Literal["shard", "partial", "aggregate", "view"]
     columns: tuple[Column, ...]
 
     def arrow_schema(self) -> pa.Schema:

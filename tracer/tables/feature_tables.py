@@ -1,6 +1,7 @@
 """Declarations of the tables that follow features: merged from shards or aggregated over the run."""
 
 from tracer.tables.declare import Column, Table
+from tracer.tables.frequency_tables import COMPONENT, EDGE_ENDS, EDGE_KEY, EDGE_MEASURES
 from tracer.tables.graph_tables import FEATURE, LAYER, PROMPT_ID
 
 FEATURE_COUNTS = Table(
@@ -93,14 +94,19 @@ FEATURES = Table(
     columns=(
         LAYER,
         FEATURE,
-        Column("n_graphs", "int", "support: graphs with at least one kept node of it"),
-        Column("graph_frequency", "float", "n_graphs over all graphs", "share"),
+        Column("support", "int", "graphs with at least one kept node of it"),
+        Column("graph_frequency", "float", "support over all graphs; null without graphs", "share"),
+        Column("is_always_on", "bool", "whether every graph holds it; null without graphs"),
         Column("n_nodes", "int", "kept nodes over all graphs and positions"),
         Column("influence_sum", "float", "influence of its kept nodes, summed over graphs"),
         Column("influence_mean", "float", "influence per graph that holds it; null when none does"),
+        Column("influence_sd", "float", "standard deviation over those graphs; null at support 1 or 0"),
+        Column("kept_activation_mean", "float", "mean activation of its kept nodes; null when none is", "activation"),
+        Column("kept_activation_min", "float", "smallest activation of its kept nodes", "activation"),
         Column("n_prompts", "int", "prompts in which it is active, before pruning"),
         Column("n_firings", "int", "token positions at which it is active, before pruning"),
         Column("activation_frequency", "float", "n_firings over all eligible token positions", "share"),
+        Column("is_dense", "bool", "whether activation_frequency is above `aggregate.dense_frequency`"),
         Column("activation_mean", "float", "mean activation where active", "activation"),
         Column("activation_sd", "float", "standard deviation where active", "activation"),
         Column("activation_max", "float", "largest activation", "activation"),
@@ -121,90 +127,40 @@ FEATURE_LOGITS = Table(
     columns=(LAYER, FEATURE, *FEATURES.columns[-5:]),
 )
 
-COOCCURRENCE = Table(
-    name="cooccurrence",
-    grain="pair of features in graphs",
-    key=("layer_a", "feature_a", "layer_b", "feature_b"),
-    made_by="aggregate",
-    columns=(
-        Column("layer_a", "int", "layer of the first feature; (layer, feature) of a sorts before that of b"),
-        Column("feature_a", "int", "index of the first feature"),
-        Column("layer_b", "int", "layer of the second feature"),
-        Column("feature_b", "int", "index of the second feature"),
-        Column("n_a", "int", "graphs with a"),
-        Column("n_b", "int", "graphs with b"),
-        Column("support", "int", "graphs with both"),
-        Column("expected", "float", "graphs expected with both under the unstratified null (length-aware)", "graphs"),
-        Column("lift", "float", "support over expected, so under the unstratified null, whatever p and q rest on"),
-        Column(
-            "expected_stratified",
-            "float",
-            "the same, expected within each stratum and summed; null without strata",
-            "graphs",
-        ),
-        Column("lift_stratified", "float", "support over expected_stratified"),
-        Column(
-            "npmi", "float", "normalised pointwise mutual information, -1 to 1 (stratified null where there are strata)"
-        ),
-        Column("jaccard", "float", "graphs with both over graphs with either", "share"),
-        Column(
-            "p_above",
-            "float",
-            "Poisson chance of at least this support (stratified null where there are strata)",
-            "probability",
-        ),
-        Column(
-            "p_below",
-            "float",
-            "Poisson chance of at most this support (stratified null where there are strata)",
-            "probability",
-        ),
-        Column("q_above", "float", "p_above after Benjamini-Hochberg over all tested pairs", "probability"),
-        Column("q_below", "float", "p_below after Benjamini-Hochberg", "probability"),
-    ),
-)
-
 EDGE_STATS = Table(
     name="edge_stats",
     grain="source feature or token -> target feature or logit, over graphs",
-    key=("source_kind", "source_layer", "source_feature", "target_kind", "target_layer", "target_feature"),
+    key=EDGE_KEY,
     made_by="aggregate",
-    columns=(
-        Column("source_kind", "text", "feature or token"),
-        Column("source_layer", "int", "layer of a feature source; -1 for a token"),
-        Column("source_feature", "int", "feature index, or the token's vocabulary id"),
-        Column("target_kind", "text", "feature or logit"),
-        Column("target_layer", "int", "layer of a feature target; -1 for a logit"),
-        Column("target_feature", "int", "feature index, or the logit's vocabulary id"),
-        Column("source_token", "text", "raw text of a token source"),
-        Column("target_token", "text", "raw text of a logit target"),
-        Column("support", "int", "graphs that keep this edge at any positions"),
-        Column("weight_mean", "float", "mean over those graphs of the weight summed over positions"),
-        Column("weight_sd", "float", "its standard deviation; null at support 1"),
-        Column("sign_agreement", "float", "share of those graphs in which the sign is the commoner one", "share"),
-        Column("edge_score_sum", "float", "edge scores summed over graphs and positions"),
-    ),
+    columns=(*EDGE_ENDS, *EDGE_MEASURES),
 )
 
 COMPONENTS = Table(
     name="components",
-    grain="MLP layer",
-    key=("kind", "layer"),
+    grain="component: an MLP layer, or an attention head where the run has head loadings",
+    key=("kind", "layer", "head"),
     made_by="aggregate",
     columns=(
-        Column("kind", "text", "mlp"),
-        Column("layer", "int", "layer, from 0"),
-        Column("n_graphs", "int", "graphs with a kept feature of it"),
-        Column("frequency", "float", "n_graphs over all graphs", "share"),
-        Column("n_features", "int", "distinct features of it kept in any graph"),
-        Column("n_nodes", "int", "kept feature nodes of it"),
+        *COMPONENT,
         Column(
-            "influence_mean", "float", "influence of its features per graph, over all graphs", "share of logit weight"
+            "support",
+            "int",
+            "graphs with a kept feature of the MLP, or in which the head carries at least `aggregate.head_share` of "
+            "all edge scores",
+        ),
+        Column("frequency", "float", "support over all graphs", "share"),
+        Column("n_features", "int", "distinct features of the MLP kept in any graph, or that the head reads from"),
+        Column("n_nodes", "int", "kept feature nodes of the MLP; null for a head"),
+        Column(
+            "influence_mean",
+            "float",
+            "influence of the MLP's features, or edge scores that the head carries, per graph over all graphs",
+            "share of logit weight",
         ),
         Column(
             "error_influence_mean",
             "float",
-            "influence of its kept error nodes per graph, over all graphs",
+            "influence of the MLP's kept error nodes per graph, over all graphs; null for a head",
             "share of logit weight",
         ),
     ),
@@ -262,6 +218,6 @@ RUNS = Table(
 )
 
 FEATURE_TABLES = (
-    RUNS, FEATURES, FEATURE_TOKENS, FEATURE_ACTIVATION_HIST, EXAMPLES, COOCCURRENCE, EDGE_STATS, COMPONENTS, LABELS,
+    RUNS, FEATURES, FEATURE_TOKENS, FEATURE_ACTIVATION_HIST, EXAMPLES, EDGE_STATS, COMPONENTS, LABELS,
     FEATURE_COUNTS, TOKEN_COUNTS, FEATURE_LOGITS,
 )  # fmt: skip

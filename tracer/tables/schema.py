@@ -1,14 +1,20 @@
 """Every table of a run by name: the one list from which files, checks, `tracer tables` and the README derive."""
 
 from tracer.tables.attention_tables import ATTENTION_TABLES
+from tracer.tables.circuit_tables import CIRCUIT_TABLES
 from tracer.tables.declare import Table
 from tracer.tables.feature_tables import FEATURE_TABLES
+from tracer.tables.frequency_tables import FREQUENCY_TABLES
 from tracer.tables.graph_tables import GRAPH_TABLES
+from tracer.tables.hypergraph_tables import HYPERGRAPH_TABLES
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Written into every Parquet part; a part of another version is refused."""
 
-TABLES: dict[str, Table] = {table.name: table for table in (*GRAPH_TABLES, *ATTENTION_TABLES, *FEATURE_TABLES)}
+_TABLES = (
+    *GRAPH_TABLES, *ATTENTION_TABLES, *FEATURE_TABLES, *FREQUENCY_TABLES, *HYPERGRAPH_TABLES, *CIRCUIT_TABLES
+)  # fmt: skip
+TABLES: dict[str, Table] = {table.name: table for table in _TABLES}
 
 SHARD_TABLES: tuple[Table, ...] = tuple(
     table for table in TABLES.values() if table.made_by in ("shard", "partial") and table.name != "feature_logits"

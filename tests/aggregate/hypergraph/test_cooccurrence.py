@@ -14,8 +14,14 @@ from tests.tables.tiny_graph import tiny_graph
 from tests.tables.tiny_prompts import draw_prompts
 from tests.tables.tiny_run import aggregate_prompts
 from tracer.aggregate import cooccurrence
-from tracer.aggregate.chances import Ints
-from tracer.aggregate.cooccurrence import Pairs, benjamini_hochberg, count_pairs, expected_in_strata, expected_support
+from tracer.aggregate.hypergraph.chances import Ints
+from tracer.aggregate.hypergraph.cooccurrence import (
+    Pairs,
+    benjamini_hochberg,
+    count_pairs,
+    expected_in_strata,
+    expected_support,
+)
 from tracer.config import AggregateConfig
 from tracer.tables.database import query
 from tracer.tables.schema import TABLES

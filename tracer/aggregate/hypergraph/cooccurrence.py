@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse, stats
 
-from tracer.aggregate.chances import Floats, Ints, fit_null
+from tracer.aggregate.hypergraph.chances import Floats, Ints, fit_null
 from tracer.tables.database import Connection, create_table, insert_rows, quoted
 from tracer.tables.schema import TABLES
 
@@ -95,7 +95,7 @@ def _blocks(incidence: sparse.csr_array, min_support: int) -> Iterator[Pairs]:
 
 
 def expected_support(incidence: sparse.csr_array, pairs: Pairs) -> Floats:
-    """Graphs expected with both features of each pair under the length-aware null (`tracer.aggregate.chances`)."""
+    """Graphs expected with both features of each pair under the length-aware null (`tracer.aggregate.hypergraph.chances`)."""
     if incidence.nnz == 0:
         return np.zeros(len(pairs.first))
     support = np.asarray(incidence.sum(axis=0)).ravel().astype(np.int64)

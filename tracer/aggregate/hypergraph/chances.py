@@ -12,7 +12,7 @@ independently of the others, with a chance that grows with the graph's length:
   closed form, hundreds of false discoveries in simulated graphs of independent features).
 
 The forms agree where both apply. Features of equal support have equal chances, and so have graphs of equal length:
-the fit is over distinct values only, whatever the size of the run. `tracer.aggregate.cooccurrence` fits one null to
+the fit is over distinct values only, whatever the size of the run. `tracer.aggregate.hypergraph.cooccurrence` fits one null to
 the run or one to each stratum.
 """
 

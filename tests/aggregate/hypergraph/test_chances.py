@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tracer.aggregate import chances
-from tracer.aggregate.chances import RARE, Ints, condense, fit_null
+from tracer.aggregate.hypergraph.chances import RARE, Ints, condense, fit_null
 
 
 def margins(held: Ints) -> tuple[Ints, Ints]:

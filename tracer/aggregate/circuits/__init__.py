@@ -1,0 +1,1 @@
+"""Recurring circuits: consensus graphs, clusters of graphs and features, supernodes, motifs."""

@@ -1,0 +1,1 @@
+"""The co-occurrence hypergraph: pairs and sets of features that share graphs, against a length-aware null."""

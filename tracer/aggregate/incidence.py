@@ -1,0 +1,45 @@
+"""The incidence of graphs and what they hold, which pairs, sets, clusters and comparisons are all counted from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incidence:
+    """Which graph holds which item (a feature, a component, a feature at a position).
+
+    `matrix` [n_graphs, n_items] is a CSR array of int32 with ones alone, each graph's items sorted. `stratum`
+    [n_graphs] numbers the graphs' strata; None where there are none.
+    """
+
+    matrix: sparse.csr_array
+    stratum: Ints | None = None
+
+    @classmethod
+    def of(cls, graph_idx: Ints, item_idx: Ints, shape: tuple[int, int], stratum: Ints | None = None) -> "Incidence":
+        """The incidence of (graph, item) places, each counted once however often it is given."""
+        matrix = sparse.csr_array((np.ones(len(graph_idx), np.int32), (graph_idx, item_idx)), shape=shape)
+        matrix.sum_duplicates()
+        matrix.data[:] = 1
+        return cls(matrix=matrix, stratum=stratum)
+
+    @property
+    def n_graphs(self) -> int:
+        """Graphs, empty ones too."""
+        return self.matrix.shape[0]
+
+    @property
+    def support(self) -> Ints:
+        """For each item the graphs that hold it, [n_items]."""
+        return np.bincount(self.matrix.indices, minlength=self.matrix.shape[1])
+
+    @property
+    def length(self) -> Ints:
+        """For each graph the items that it holds, [n_graphs]."""
+        return np.diff(self.matrix.indptr).astype(np.int64)
