@@ -9,30 +9,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tables.tiny_prompts import draw_prompts
-from tests.tables.tiny_run import METADATA_COLUMNS, aggregate_prompts, parts_by_table, tiny_run_row
+from tests.tables.tiny_run import METADATA_COLUMNS, aggregate_prompts, parts_by_table, tiny_run_row, tiny_site
 from tests.tables.tiny_shard import shard_tables, tiny_feature_logits, write_shard
 from tracer.aggregate.build import aggregate
-from tracer.aggregate.metadata import metadata_names, stratum_column
+from tracer.aggregate.metadata import metadata_names, prompts_column
 from tracer.config import AggregateConfig
 from tracer.errors import ArtifactError, ConfigError
 from tracer.storage.store import open_store
 from tracer.tables.database import query
 from tracer.tables.equality import compare_tables
 from tracer.tables.parts import Part, write_part
-from tracer.tables.schema import TABLES
+from tracer.tables.schema import SCHEMA_VERSION, TABLES
 
 
 def build(root: Path, parts: dict[str, list[Part]], config: AggregateConfig | None = None) -> Path:
     """Aggregate the parts."""
     target = root / "results.duckdb"
     aggregate(
-        root,
+        tiny_site(root),
         parts,
         config=config or AggregateConfig(),
         metadata_columns=METADATA_COLUMNS,
         run_row=tiny_run_row(root, 0),
         feature_logits=tiny_feature_logits,
-        target=target,
     )
     return target
 
@@ -82,37 +81,35 @@ def test_metadata_of_any_name_and_type_is_read(tmp_path: Path, value: str, duckd
     part = write_part(open_store(tmp_path), TABLES["prompts"], table, shard_id="s0", attempt=0)
     target = tmp_path / "results.duckdb"
     aggregate(
-        tmp_path,
+        tiny_site(tmp_path),
         {"prompts": [part]},
         config=AggregateConfig(),
         metadata_columns={name: duckdb_type},
         run_row=tiny_run_row(tmp_path, 1),
         feature_logits=tiny_feature_logits,
-        target=target,
     )
     assert query(target, "SELECT * FROM prompts")[name].to_list() == [json.loads(value)]
 
 
 def test_strata_come_from_the_corpus_or_from_a_declared_column() -> None:
-    assert stratum_column(None, {}) is None
-    assert stratum_column("text", {"text": "corpus_text"}) == "corpus_text"
-    assert stratum_column("task", {}) == "task"
+    assert prompts_column("text", {"text": "corpus_text"}, "aggregate.by") == "corpus_text"
+    assert prompts_column("task", {}, "aggregate.by") == "task"
     with pytest.raises(
         ConfigError, match=r"aggregate\.stratify_by: found 'planet'; expected one of: task, split, city"
     ):
-        stratum_column("planet", {"city": "city"})
+        prompts_column("planet", {"city": "city"}, "aggregate.stratify_by")
 
 
 def test_counts_of_the_run_are_counted(tiny_results: Path) -> None:
     row = query(tiny_results, "SELECT n_graphs, n_failures, n_eligible_tokens, schema_version, model FROM runs").row(0)
     n_eligible = sum(len(prompt.tokens) - 1 for prompt in draw_prompts(60))
-    assert row == (60, 1, n_eligible, 1, "tiny")
+    assert row == (60, 1, n_eligible, SCHEMA_VERSION, "tiny")
 
 
 def test_a_run_without_a_single_graph_still_makes_all_tables(tmp_path: Path) -> None:
     target = build(tmp_path, {})
     assert query(target, "SELECT n_graphs, n_failures, n_eligible_tokens FROM runs").rows() == [(0, 0, 0)]
-    assert query(target, "SELECT layer, n_graphs, frequency FROM components").rows() == [
+    assert query(target, "SELECT layer, support, frequency FROM components").rows() == [
         (layer, 0, None) for layer in range(3)
     ]
     for name in ("features", "cooccurrence", "edge_stats", "examples", "prompts", "labels"):

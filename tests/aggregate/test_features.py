@@ -11,7 +11,7 @@ import pytest
 
 from tests.tables.tiny_graph import tiny_graph
 from tests.tables.tiny_prompts import N_LAYERS, TinyPrompt, draw_prompts
-from tests.tables.tiny_run import aggregate_prompts, parts_by_table, tiny_run_row
+from tests.tables.tiny_run import aggregate_prompts, parts_by_table, tiny_run_row, tiny_site
 from tests.tables.tiny_shard import shard_tables, tiny_feature_logits, write_shard
 from tracer.aggregate.build import aggregate
 from tracer.config import AggregateConfig
@@ -71,7 +71,7 @@ def test_graph_statistics_count_a_graph_once(tiny_results: Path, graph_nodes: li
         nodes = kept[row["layer"], row["feature"]]
         n_graphs = len({node["graph_id"] for node in nodes})
         influence = math.fsum(node["influence"] for node in nodes)
-        assert (row["n_graphs"], row["n_nodes"]) == (n_graphs, len(nodes))
+        assert (row["support"], row["n_nodes"]) == (n_graphs, len(nodes))
         assert row["graph_frequency"] == n_graphs / 60
         assert row["influence_sum"] == pytest.approx(influence)
         assert row["influence_mean"] == (pytest.approx(influence / n_graphs) if n_graphs else None)
@@ -92,19 +92,18 @@ def test_a_feature_that_fires_only_where_firings_are_not_counted_is_kept(tmp_pat
     parts = parts_by_table([write_shard(tmp_path, draw_prompts(3), "s0")])
     target = tmp_path / "results.duckdb"
     aggregate(
-        tmp_path,
+        tiny_site(tmp_path),
         parts | {"feature_counts": []},
         config=AggregateConfig(),
         metadata_columns={},
         run_row=tiny_run_row(tmp_path, 3),
         feature_logits=tiny_feature_logits,
-        target=target,
     )
     rows = query(
-        target, "SELECT n_graphs, n_firings, activation_mean, activation_sd, activation_frequency FROM features"
+        target, "SELECT support, n_firings, activation_mean, activation_sd, activation_frequency FROM features"
     ).rows()
     assert rows
-    assert all(n_graphs > 0 and rest == [0, None, None, 0.0] for n_graphs, *rest in rows)
+    assert all(support > 0 and rest == [0, None, None, 0.0] for support, *rest in rows)
 
 
 def test_equal_activations_have_no_spread(tmp_path: Path) -> None:
@@ -154,13 +153,12 @@ def test_examples_that_are_not_numbers_are_left_out_and_are_no_failure(tmp_path:
     )
     target = tmp_path / "results.duckdb"
     aggregate(
-        tmp_path,
+        tiny_site(tmp_path),
         {"examples": [part]},
         config=AggregateConfig(),
         metadata_columns={},
         run_row=tiny_run_row(tmp_path, 6),
         feature_logits=tiny_feature_logits,
-        target=target,
     )
     assert query(target, "SELECT count(*), count(*) FILTER (isnan(activation)) FROM examples").row(0) == (
         len(rows) - 3,
@@ -218,7 +216,7 @@ def test_components_sum_up_their_layer(tiny_results: Path, graph_nodes: list[dic
         errors = [
             node["influence"] for node in graph_nodes if node["kind"] == "error" and node["layer"] == row["layer"]
         ]
-        assert row["n_graphs"] == len({node["graph_id"] for node in nodes}) == pytest.approx(row["frequency"] * 60)
+        assert row["support"] == len({node["graph_id"] for node in nodes}) == pytest.approx(row["frequency"] * 60)
         assert row["n_features"] == len({node["feature"] for node in nodes})
         assert row["n_nodes"] == len(nodes)
         assert row["influence_mean"] == pytest.approx(sum(node["influence"] for node in nodes) / 60)

@@ -39,7 +39,7 @@ def evidence(
     return Evidence(
         layer=1,
         feature=2,
-        n_graphs=3,
+        support=3,
         n_firings=n_firings,
         activation_frequency=frequency,
         activation_mean=1.0,

@@ -36,7 +36,7 @@ class Picky:
 
 def test_every_feature_of_a_graph_has_one_rule_label(tiny_results: Path) -> None:
     labels = query(tiny_results, "SELECT layer, feature FROM labels WHERE method = 'rule' AND target_kind = 'feature'")
-    features = query(tiny_results, "SELECT layer, feature FROM features WHERE n_graphs >= 1")
+    features = query(tiny_results, "SELECT layer, feature FROM features WHERE support >= 1")
     assert labels.rows() == features.rows()
 
 
@@ -99,7 +99,7 @@ def test_a_feature_that_cannot_be_labelled_is_a_failure_and_the_others_go_on(
     tiny_results: Path, tmp_path: Path
 ) -> None:
     path = Path(shutil.copy(tiny_results, tmp_path))
-    n_layer_1 = query(path, "SELECT count(*) FROM features WHERE layer = 1 AND n_graphs >= 1").item()
+    n_layer_1 = query(path, "SELECT count(*) FROM features WHERE layer = 1 AND support >= 1").item()
     n_written = label_features(path, Picky())
     assert set(query(path, "SELECT layer FROM labels WHERE method = 'picky'")["layer"]) == {0, 2}
     assert query(path, "SELECT count(*) FROM labels WHERE method = 'picky'").item() == n_written
@@ -122,7 +122,7 @@ def test_labelling_again_changes_nothing(tiny_results: Path, tmp_path: Path) -> 
 def test_features_in_no_graph_are_not_labelled(tiny_results: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(tiny_results, tmp_path))
     with duckdb.connect(str(path)) as connection:
-        connection.execute("UPDATE features SET n_graphs = 0 WHERE layer <> 2 OR feature <> 1")
+        connection.execute("UPDATE features SET support = 0 WHERE layer <> 2 OR feature <> 1")
     assert label_features(path, RuleLabeller()) == 1
 
 

@@ -12,7 +12,8 @@ from tests.tables.tiny_prompts import draw_prompts
 from tests.tables.tiny_shard import write_shard
 from tracer.errors import ArtifactError, DataError
 from tracer.storage.store import open_store
-from tracer.tables.database import build_database, connect, insert_rows, query, view_parts, write_labels
+from tracer.tables.building import build_database, insert_rows, view_parts, write_labels
+from tracer.tables.database import connect, query
 from tracer.tables.parts import read_part, write_part
 from tracer.tables.schema import TABLES
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tests.tables.tiny_prompts import N_LAYERS, TinyPrompt, draw_prompts
 from tests.tables.tiny_shard import tiny_feature_logits, write_shard
-from tracer.aggregate.build import aggregate
+from tracer.aggregate.build import Site, aggregate
 from tracer.config import AggregateConfig
 from tracer.storage.store import open_store
 from tracer.tables.parts import Part, write_part
@@ -50,15 +50,19 @@ def aggregate_prompts(
     parts["failures"].append(_corpus_failure(root))
     target = root / "results.duckdb"
     aggregate(
-        root,
+        tiny_site(root),
         parts,
         config=config or AggregateConfig(min_support=3),
         metadata_columns=METADATA_COLUMNS,
         run_row=tiny_run_row(root, len(prompts)),
         feature_logits=tiny_feature_logits,
-        target=target,
     )
     return target
+
+
+def tiny_site(root: Path) -> Site:
+    """A build in the run folder itself, from nothing."""
+    return Site(root=root, target=root / "results.duckdb", state=root / "aggregates" / "state.duckdb")
 
 
 def parts_by_table(shards: Iterable[dict[str, Part]]) -> dict[str, list[Part]]:

@@ -78,9 +78,9 @@ def test_task_figures_equal_the_tables(page: Element, finished_run: Path):
 
 def test_feature_figures_equal_the_tables(page: Element, finished_run: Path):
     sql = """
-        SELECT n_graphs AS graphs, graph_frequency AS "of all", influence_mean AS influence,
+        SELECT support AS graphs, graph_frequency AS "of all", influence_mean AS influence,
             activation_frequency AS "fires at"
-        FROM features ORDER BY n_graphs DESC, influence_sum DESC, layer, feature LIMIT 15
+        FROM features ORDER BY support DESC, influence_sum DESC, layer, feature LIMIT 15
     """
     assert_figures(body_rows(page, "features"), finished_run, sql)
 
@@ -92,9 +92,9 @@ def test_pair_figures_equal_the_tables_and_are_the_stratified_ones_where_there_a
     database = request.getfixturevalue(run)
     suffix = "_stratified" if run == "stratified_run" else ""
     sql = f"""
-        SELECT support, expected{suffix} AS expected, lift{suffix} AS lift, q_above AS q FROM cooccurrence
-        WHERE q_above <= 0.05
-        ORDER BY q_above, lift{suffix} DESC, support DESC, layer_a, feature_a, layer_b, feature_b LIMIT 15
+        SELECT support, expected{suffix} AS expected, lift{suffix} AS lift, q_above{suffix} AS q FROM cooccurrence
+        WHERE q_above{suffix} <= 0.05
+        ORDER BY q_above{suffix}, lift{suffix} DESC, support DESC, layer_a, feature_a, layer_b, feature_b LIMIT 15
     """
     assert_figures(body_rows(parse_page(render_page(database)), "pairs"), database, sql)
 
@@ -109,7 +109,7 @@ def test_edge_figures_equal_the_tables(page: Element, finished_run: Path):
 
 def test_layer_figures_equal_the_tables(page: Element, finished_run: Path):
     sql = """
-        SELECT n_graphs AS graphs, n_features AS "distinct features", n_nodes AS "feature nodes",
+        SELECT support AS graphs, n_features AS "distinct features", n_nodes AS "feature nodes",
             influence_mean AS "influence of features", error_influence_mean AS "influence of errors"
         FROM components ORDER BY layer
     """

@@ -39,10 +39,10 @@ def test_tasks_add_up_to_the_run(finished_run: Path):
 
 def test_lists_are_the_first_rows_of_the_tables_in_their_order(finished_run: Path):
     summary = summarise(finished_run, n_rows=5)
-    features = query(finished_run, "SELECT n_graphs FROM features ORDER BY n_graphs DESC LIMIT 5")
-    assert [feature.n_graphs for feature in summary.features] == features["n_graphs"].to_list()
+    features = query(finished_run, "SELECT support FROM features ORDER BY support DESC LIMIT 5")
+    assert [feature.support for feature in summary.features] == features["support"].to_list()
     pairs = query(finished_run, "SELECT q_above FROM cooccurrence WHERE q_above <= 0.05 ORDER BY q_above LIMIT 5")
-    assert [pair.q_above for pair in summary.pairs] == pairs["q_above"].to_list()
+    assert [pair.q for pair in summary.pairs] == pairs["q_above"].to_list()
     edges = query(finished_run, "SELECT support, weight_mean FROM edge_stats ORDER BY edge_score_sum DESC LIMIT 5")
     assert [(edge.support, edge.weight_mean) for edge in summary.edges] == edges.rows()
 

@@ -1,7 +1,8 @@
 """Merges that need no thought of their own: rows put one after another, and counts added up by key."""
 
 from tracer.errors import ArtifactError
-from tracer.tables.database import Connection, create_table, quoted
+from tracer.tables.building import create_table
+from tracer.tables.database import Connection, quoted
 from tracer.tables.declare import Table
 
 CHECKED_FOR_DOUBLES = ("graphs",)
@@ -9,34 +10,47 @@ CHECKED_FOR_DOUBLES = ("graphs",)
 
 
 def concatenate(connection: Connection, table: Table) -> None:
-    """Make the table from every part's rows, sorted by key.
+    """Put the parts' rows behind those that the table has, in the order of the shards.
 
     Raises:
         ArtifactError: two shards hold the same graph.
     """
-    create_table(connection, table)
-    order = ", ".join(quoted(name) for name in table.key)
-    connection.execute(
-        f"INSERT INTO {quoted(table.name)} SELECT * FROM {quoted(f'part_{table.name}')} ORDER BY {order}"
-    )
+    connection.execute(f"INSERT INTO {quoted(table.name)} SELECT * FROM {quoted(f'part_{table.name}')}")
     if table.name in CHECKED_FOR_DOUBLES:
         refuse_doubles(connection, table)
 
 
 def merge_counts(connection: Connection, table: Table) -> None:
-    """Make the table by adding up, for each key, the integer columns of every part; its text columns follow from the
-    key.
+    """Add, for each key, the integer columns of every part to those that the table has; its text columns follow from
+    the key.
     """
-    create_table(connection, table)
     key = ", ".join(quoted(name) for name in table.key)
     merged = [column for column in table.columns if column.name not in table.key]
     assert all(column.type in ("int", "text") for column in merged), "only counts and names merge this way"
     values = ", ".join(f"{'sum' if column.type == 'int' else 'min'}({quoted(column.name)})" for column in merged)
     names = ", ".join([key, *(quoted(column.name) for column in merged)])
-    connection.execute(
-        f"INSERT INTO {quoted(table.name)} ({names}) "
-        f"SELECT {key}, {values} FROM {quoted(f'part_{table.name}')} GROUP BY {key} ORDER BY {key}"
+    replaced(
+        connection,
+        table,
+        f"SELECT {key}, {values} FROM (SELECT {names} FROM {{old}} UNION ALL SELECT {names} FROM {{new}}) GROUP BY {key}",
     )
+
+
+def replaced(connection: Connection, table: Table, query: str) -> None:
+    """Make the table anew, sorted by its key.
+
+    Args:
+        connection: the results being built.
+        table: has its columns in the order of the query's.
+        query: of the rows that it has, `{old}`, and of the parts' rows, `{new}`.
+    """
+    old, new, name = f"old_{table.name}", f"part_{table.name}", quoted(table.name)
+    connection.execute(f"ALTER TABLE {name} RENAME TO {quoted(old)}")
+    create_table(connection, table)
+    order = ", ".join(quoted(column) for column in table.key)
+    rows = query.format(old=quoted(old), new=quoted(new))
+    connection.execute(f"INSERT INTO {name} SELECT * FROM ({rows}) ORDER BY {order}")
+    connection.execute(f"DROP TABLE {quoted(old)}")
 
 
 def refuse_doubles(connection: Connection, table: Table) -> None:

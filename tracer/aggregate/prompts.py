@@ -1,30 +1,24 @@
 """The table `prompts`: the shards' rows with every metadata column of the corpus as a column of its own."""
 
-from collections.abc import Mapping
-from typing import cast
-
 from tracer.aggregate.merge import refuse_doubles
-from tracer.tables.database import Connection, create_table, quoted
-from tracer.tables.declare import DUCKDB_TYPES, ColumnType
+from tracer.aggregate.metadata import MetadataColumns
+from tracer.tables.building import create_table
+from tracer.tables.database import Connection, quoted
 from tracer.tables.schema import TABLES
 
 
-def build_prompts(connection: Connection, names: Mapping[str, str], metadata_columns: Mapping[str, str]) -> None:
-    """Make `prompts`, sorted by prompt id.
+def create_prompts(connection: Connection, columns: MetadataColumns) -> None:
+    """Make `prompts` with the corpus's own columns, and no rows."""
+    create_table(connection, TABLES["prompts"], extra_columns=dict(columns.types))
 
-    Args:
-        connection: the results file being built.
-        names: for each metadata column its name in `prompts`.
-        metadata_columns: for each metadata column its type.
+
+def append_prompts(connection: Connection, columns: MetadataColumns) -> None:
+    """Add the rows of the parts, sorted by prompt id.
 
     Raises:
         ArtifactError: two shards hold the same prompt.
     """
     table = TABLES["prompts"]
-    types = {name: DUCKDB_TYPES[cast(ColumnType, metadata_columns[column])] for column, name in names.items()}
-    create_table(connection, table, extra_columns=types)
-    pointers = [f"/{column.replace('~', '~0').replace('/', '~1')}" for column in names]
-    extra = "".join(f", CAST(json_extract_string(metadata, ?) AS {duckdb_type})" for duckdb_type in types.values())
-    columns = ", ".join(quoted(name) for name in table.column_names())
-    connection.execute(f"INSERT INTO prompts SELECT {columns}{extra} FROM part_prompts ORDER BY prompt_id", pointers)
+    names = [*map(quoted, table.column_names()), *(columns.value(name) for name in columns.types)]
+    connection.execute(f"INSERT INTO prompts SELECT {', '.join(names)} FROM part_prompts ORDER BY prompt_id")
     refuse_doubles(connection, table)

@@ -15,7 +15,7 @@ FEATURES_AT_ONCE = 512
 WANTED = "(SELECT unnest($layers) AS layer, unnest($features) AS feature)"
 
 FEATURES_SQL = f"""
-SELECT layer, feature, n_graphs, n_firings, activation_frequency, activation_mean, activation_max,
+SELECT layer, feature, support, n_firings, activation_frequency, activation_mean, activation_max,
     top_tokens, top_token_logits, bottom_tokens, bottom_token_logits
 FROM features JOIN {WANTED} USING (layer, feature) ORDER BY layer, feature
 """
@@ -45,7 +45,7 @@ def read_evidence(database: Path) -> Iterator[list[Evidence]]:
         ArtifactError: the file is absent or not a results file.
     """
     with connect(database) as connection:
-        sql = "SELECT layer, feature FROM features WHERE n_graphs >= 1 ORDER BY layer, feature"
+        sql = "SELECT layer, feature FROM features WHERE support >= 1 ORDER BY layer, feature"
         kept = connection.execute(sql).fetchall()
         holders = _read_holders(connection)
         for start in range(0, len(kept), FEATURES_AT_ONCE):
@@ -90,11 +90,11 @@ def _example(window: Sequence[Any]) -> Example:
 
 
 def _evidence(row: Sequence[Any], tokens: tuple[TokenEvidence, ...], examples: tuple[Example, ...]) -> Evidence:
-    layer, feature, n_graphs, n_firings, frequency, mean, largest, top, top_logits, bottom, bottom_logits = row
+    layer, feature, support, n_firings, frequency, mean, largest, top, top_logits, bottom, bottom_logits = row
     return Evidence(
         layer=layer,
         feature=feature,
-        n_graphs=n_graphs,
+        support=support,
         n_firings=n_firings,
         activation_frequency=frequency or 0.0,
         activation_mean=mean,

@@ -47,7 +47,7 @@ class Evidence:
 
     layer: int
     feature: int
-    n_graphs: int
+    support: int
     n_firings: int
     activation_frequency: float
     activation_mean: float | None

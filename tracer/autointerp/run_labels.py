@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from tracer.autointerp.evidence import read_evidence
 from tracer.autointerp.labeller import Evidence, Label, Labeller
-from tracer.tables.database import write_labels
+from tracer.tables.building import write_labels
 from tracer.tables.schema import TABLES
 
 Rows = list[dict[str, Any]]
 
 
 def label_features(database: Path, labeller: Labeller) -> int:
-    """Label every feature with `n_graphs >= 1`; the number of labels written.
+    """Label every feature with `support >= 1`; the number of labels written.
 
     Earlier labels and failures of the same labeller are replaced. A feature whose labelling raises an error becomes a
     row of `failures`; the others go on.

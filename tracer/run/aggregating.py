@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
 
 MARKER_NAME = "results.json"
 MARKER = f"{AGGREGATES}/{MARKER_NAME}"
+STATE_NAME = f"{AGGREGATES}/state.duckdb"
+"""What the next aggregation goes on from."""
 DRIVER_PART = "run"
 """Takes the place of a shard id in the name of the part that the driver writes: what failed outside of workers."""
 
@@ -97,28 +100,46 @@ def build_results(
     workers: Workers,
     *,
     seconds: float,
-    target: Path,
+    folder: Path,
+    say: Callable[[str], None],
 ) -> None:
-    """Make results.duckdb as the local file `target`, its `labels` still empty; the one of the run folder is no longer
-    marked as current.
+    """Make results.duckdb, its `labels` still empty, and its state in a local folder, from those that lie there as far
+    as they go; the one of the run folder is no longer marked as current.
+
+    Args:
+        record: the run.
+        store: its folder.
+        parts: what is committed.
+        workers: compute promoted tokens, and count.
+        seconds: time that the run took.
+        folder: where the files are made.
+        say: told what is being made.
 
     Raises:
         ArtifactError: a committed part is damaged.
         RunError: the promoted tokens could not be computed.
     """
-    from tracer.aggregate.build import aggregate
+    from tracer.aggregate.build import Site, aggregate, parts_to_read
 
     store.remove(MARKER)
-    with store.fetched([part.path for table in parts.values() for part in table], keep=False) as root:
-        aggregate(
-            root,
-            parts,
-            config=record.config.aggregate,
-            metadata_columns=record.corpus.metadata_columns,
-            run_row=run_row(record, seconds),
-            feature_logits=_cached_logits(record, store, workers),
-            target=target,
-        )
+    target, state = folder / DATABASE_NAME, folder / STATE_NAME
+    site = Site(
+        root=folder,
+        target=target,
+        state=state,
+        earlier=(target, state),
+        run=workers.do_blocks,
+        n_tasks=os.cpu_count() or 1,
+        say=say,
+    )
+    told = {
+        "config": record.config.aggregate,
+        "metadata_columns": record.corpus.metadata_columns,
+        "run_row": run_row(record, seconds),
+    }
+    read = parts_to_read(site, parts, **told)
+    with store.fetched([part.path for table in read.values() for part in table], keep=False) as root:
+        aggregate(replace(site, root=root), parts, **told, feature_logits=_cached_logits(record, store, workers))
 
 
 def run_row(record: RunRecord, seconds: float) -> dict[str, object]:

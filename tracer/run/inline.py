@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
+from tracer.aggregate.tasks import Block, Result, Shared, in_process
 from tracer.run.ledger import ShardError
 from tracer.run.protocol.messages import Assign, Event, ShardFailed, ShardTraced, Spawn, Tick, WorkerAction, WorkerUp
 from tracer.run.work import ShardRunner
@@ -41,6 +42,12 @@ class InlineWorkers:
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
         """As `Worker.feature_logits`."""
         return self._started().feature_logits(features, n_tokens)
+
+    def do_blocks(
+        self, function: Callable[[Shared, Block], Result], shared: Shared, blocks: Iterable[Block]
+    ) -> Iterator[Result]:
+        """As `Workers.do_blocks`, one after another."""
+        return in_process(function, shared, blocks)
 
     def close(self) -> None:
         """Let the model go."""

@@ -11,7 +11,15 @@ from rich.console import Console
 
 from tracer.config import RunConfig
 from tracer.errors import TracerError
-from tracer.run.aggregating import MARKER, build_results, committed_parts, inputs_hash, is_current, mark_current
+from tracer.run.aggregating import (
+    MARKER,
+    STATE_NAME,
+    build_results,
+    committed_parts,
+    inputs_hash,
+    is_current,
+    mark_current,
+)
 from tracer.run.backlog import ATTEMPTS_PER_SESSION, Backlog
 from tracer.run.folder import DATABASE_NAME, RECORD_NAME, check_run_out, claimed, existing, local_database, written
 from tracer.run.inline import InlineWorkers
@@ -21,7 +29,7 @@ from tracer.run.logs import LogWatcher, log_event, logged
 from tracer.run.names import differing_names
 from tracer.run.plan import at_recorded_commits, check_device, for_workers, plan
 from tracer.run.profiling import phases_line, sum_of_phases
-from tracer.run.progress import TraceProgress
+from tracer.run.progress import TraceProgress, telling
 from tracer.run.protocol.driver import Driver
 from tracer.run.record import RunRecord, check_facts, check_resumable, load_record, new_record
 from tracer.run.tracing import trace_shards
@@ -116,10 +124,13 @@ class RunSession:
             return
         self._did_something = True
         self.console.print("aggregating", style="dim")
-        with written(self.store), self.store.working(DATABASE_NAME, PAGE_NAME) as root:
-            target = root / DATABASE_NAME
-            build_results(self.record, self.store, parts, self.workers, seconds=self.seconds(), target=target)
-            label(target, self.console)
+        with (
+            written(self.store),
+            self.store.working(DATABASE_NAME, STATE_NAME, PAGE_NAME, copy=True) as root,
+            telling(self.console) as say,
+        ):
+            build_results(self.record, self.store, parts, self.workers, seconds=self.seconds(), folder=root, say=say)
+            label(root / DATABASE_NAME, self.console)
         mark_current(self.store, hash_of_inputs)
 
     def result(self, *, with_database: bool = True) -> RunResult:

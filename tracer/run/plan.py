@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from tracer.aggregate.metadata import metadata_names, stratum_column
+from tracer.aggregate.metadata import MetadataColumns
 from tracer.config import RunConfig
 from tracer.corpus.corpus import Corpus, normalise
 from tracer.corpus.prompt_files import FOLDER as CORPUS_FOLDER
@@ -42,7 +42,7 @@ def plan(config: RunConfig, store: Store) -> Plan:
         ModelError: something on the hub cannot be read, or checkpoint or transcoders are absent, foreign, or do not fit
             each other.
         DataError: the corpus cannot be read or is empty.
-        ConfigError: `aggregate.stratify_by` names no column of the corpus.
+        ConfigError: `aggregate.by` or `aggregate.stratify_by` names no column of the corpus.
     """
     from tracer.model.architectures import checkpoint_facts
     from tracer.model.checks import check_repositories, check_transcoders
@@ -63,7 +63,7 @@ def plan(config: RunConfig, store: Store) -> Plan:
         corpus = normalise(read_from, tokenizer, rule, n_ctx=facts.n_ctx, root=root)
         shards = tuple(plan_shards(corpus, root, config.runner.shard_size))
     corpus = replace(corpus, source=config.corpus.source)
-    stratum_column(config.aggregate.stratify_by, metadata_names(corpus.metadata_columns))
+    MetadataColumns.of(config.aggregate, corpus.metadata_columns)
     transcoders = resolve(config.model.transcoders)
     origins = {
         "checkpoint": origin_of(config.model.checkpoint, content_hash(checkpoint)),

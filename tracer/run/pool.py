@@ -8,7 +8,7 @@ demand sees them, and start as soon as there is a machine for them.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, cast
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
+from tracer.aggregate.tasks import Block, Result, Shared, in_process
 from tracer.config import RunnerConfig
 from tracer.errors import RunError, StorageError, TracerError
 from tracer.run.backlog import Assignment
@@ -36,6 +37,7 @@ from tracer.run.protocol.messages import (
     WorkerLost,
     WorkerUp,
 )
+from tracer.run.ray_tasks import ray_tasks
 from tracer.run.work import ShardRunner
 
 POLL_S = 1.0
@@ -136,6 +138,16 @@ class ActorPool:
             expected="a worker that can compute them",
             to_do="Run the same command with --inline to see where it fails.",
         )
+
+    def do_blocks(
+        self, function: Callable[[Shared, Block], Result], shared: Shared, blocks: Iterable[Block]
+    ) -> Iterator[Result]:
+        """As `Workers.do_blocks`: one block is done here, more of them by Ray tasks."""
+        listed = list(blocks)
+        if len(listed) < 2:
+            return in_process(function, shared, listed)
+        self._open()
+        return ray_tasks(function, shared, listed)
 
     def close(self) -> None:
         """End the actors, and Ray where it was started here."""

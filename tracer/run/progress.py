@@ -1,6 +1,8 @@
-"""What a person sees while shards are traced: a live line in a terminal, a plain line now and then elsewhere."""
+"""What a person sees of long work: a live line in a terminal, a plain line now and then elsewhere."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -77,3 +79,21 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
+
+
+@contextmanager
+def telling(console: Console) -> Iterator[Callable[[str], None]]:
+    """Gives what is called with each step of a long stage: shown in place on a terminal, else printed now and then."""
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda step: status.update(f"[dim]{step}[/dim]")
+        return
+    shown = time.monotonic()
+
+    def say(step: str) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= PLAIN_EVERY_S:
+            shown = time.monotonic()
+            console.print(step, style="dim", markup=False, highlight=False)
+
+    yield say

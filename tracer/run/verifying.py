@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from tracer.corpus.prompts import hash_ids
 from tracer.corpus.shards import Shard, plan_shards
 from tracer.errors import ArtifactError, TracerError
-from tracer.run.aggregating import MARKER, inputs_hash, parts_of
+from tracer.run.aggregating import MARKER, STATE_NAME, inputs_hash, parts_of
 from tracer.run.folder import DAMAGED, DATABASE_NAME, RECEIPTS, claimed, existing, receipt_name
 from tracer.run.ledger import Ledger, Receipt, ids_in, read_receipt
 from tracer.run.record import RunRecord, load_record
@@ -88,6 +88,7 @@ def heal(root: str | Path, *, say: Say = lambda _: None) -> tuple[Verified, tupl
             store.remove(receipt_name(shard_id))
         if any(damage.table == RESULTS for damage in found.damages):
             store.remove(MARKER)
+            store.remove(STATE_NAME)  # else the next aggregation would go on from what is damaged
     return found, ()
 
 

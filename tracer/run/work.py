@@ -4,12 +4,13 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from tracer.aggregate.tasks import Block, Result, Shared
 from tracer.config import RunConfig
 from tracer.corpus.prompts import Prompt
 from tracer.corpus.shards import read_shard
@@ -82,6 +83,15 @@ class Workers(Protocol):
 
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
         """As `Worker.feature_logits`, by any one of them."""
+
+    def do_blocks(
+        self, function: Callable[[Shared, Block], Result], shared: Shared, blocks: Iterable[Block]
+    ) -> Iterator[Result]:
+        """As `tracer.aggregate.tasks.TaskMap`: work of this machine that needs no model.
+
+        Raises:
+            RunError: a process was lost again and again.
+        """
 
     def close(self) -> None:
         """End them."""

@@ -33,7 +33,7 @@ CIRCUITS = Table(
             "consensus, of its edges; null where there was too little to resample",
             "share",
         ),
-        Column("cohesion", "float", "mean cosine similarity of members to their cluster's centre; null for a consensus"),
+        Column("cohesion", "float", "mean cosine similarity of members to their centre; null for a consensus"),
     ),
 )  # fmt: skip
 
@@ -134,7 +134,7 @@ COMPARISONS = Table(
         Column("difference_high", "float", "upper end", "share"),
         Column("effect_size", "float", "Cohen's h: difference of arcsine-transformed frequencies", "radians"),
         Column("p", "float", "two-sided chance: Fisher's exact test; paired, the exact McNemar test", "probability"),
-        Column("q", "float", "p after Benjamini-Hochberg over all items of this kind that could reach it", "probability"),
+        Column("q", "float", "p after Benjamini-Hochberg over all tested items of this kind", "probability"),
         Column(
             "p_permutation",
             "float",

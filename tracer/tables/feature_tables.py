@@ -210,6 +210,7 @@ RUNS = Table(
         Column("n_failures", "int", "rows of `failures`"),
         Column("n_eligible_tokens", "int", "token positions that could fire (ignored positions left out)", "tokens"),
         Column("schema_version", "int", "version of the table declarations"),
+        Column("parts_hash", "text", "hash over the parts that these tables are made from", volatile=True),
         Column("tracer_version", "text", "version of tracer"),
         Column("versions", "text", "versions of Python and the main packages as JSON", volatile=True),
         Column("started_at", "time", "when the run folder was made", volatile=True),

@@ -84,7 +84,7 @@ COMPONENT_FEATURES = Table(
         Column("feature_layer", "int", "layer of the feature: the MLP's own, or one that the head reads from"),
         FEATURE,
         Column("support", "int", "graphs in which an MLP's feature is kept, or whose head carries an edge from it"),
-        Column("influence_sum", "float", "influence of the MLP's feature, or edge scores that the head carries from it"),
+        Column("influence_sum", "float", "influence of the MLP's feature, or edge scores that the head carries"),
     ),
 )  # fmt: skip
 

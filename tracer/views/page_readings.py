@@ -19,13 +19,13 @@ CARDS = f"""
     WITH {BEST_LABEL.replace("label FROM", "label, description, method, precision, recall FROM")}
     SELECT f.*, label, description, method, precision, recall
     FROM features f LEFT JOIN best_label USING (layer, feature)
-    WHERE n_graphs > 0 ORDER BY influence_sum DESC, layer, feature LIMIT {{n}}
+    WHERE support > 0 ORDER BY influence_sum DESC, layer, feature LIMIT {{n}}
 """
 
 WINDOWS = """
     WITH
     shown AS (
-        SELECT layer, feature FROM features WHERE n_graphs > 0 ORDER BY influence_sum DESC, layer, feature LIMIT {n}
+        SELECT layer, feature FROM features WHERE support > 0 ORDER BY influence_sum DESC, layer, feature LIMIT {n}
     ),
     distinct_windows AS (
         SELECT examples.* FROM examples SEMI JOIN shown USING (layer, feature)
@@ -83,7 +83,7 @@ class FeatureCard:
     method: str | None
     precision: float | None
     recall: float | None
-    n_graphs: int
+    support: int
     influence_sum: float
     activation_frequency: float
     activation_max: float
@@ -97,7 +97,7 @@ class LayerFigures:
     """One MLP layer over the run; influences are means over all graphs."""
 
     layer: int
-    n_graphs: int
+    support: int
     n_features: int
     n_nodes: int
     influence_mean: float
@@ -138,7 +138,7 @@ def read_cards(database: Path, n: int, n_windows: int, n_tokens: int) -> tuple[F
                 method=row["method"],
                 precision=row["precision"],
                 recall=row["recall"],
-                n_graphs=row["n_graphs"],
+                support=row["support"],
                 influence_sum=row["influence_sum"],
                 activation_frequency=row["activation_frequency"],
                 activation_max=row["activation_max"],

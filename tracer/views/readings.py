@@ -32,6 +32,9 @@ BEST_LABEL = """
 """
 """One label per feature: a rule gives way to any other labeller."""
 
+Q_USED = "coalesce(q_above_stratified, q_above)"
+"""What pairs are judged by: the null within strata, where there are strata."""
+
 RUN = "SELECT * FROM runs"
 
 TOTALS = f"""
@@ -41,9 +44,9 @@ TOTALS = f"""
         (SELECT avg(n_feature_nodes) FROM graphs) AS feature_nodes_mean,
         (SELECT count(is_correct) FROM prompts) AS n_answers,
         (SELECT avg(is_correct::INT) FROM prompts) AS accuracy,
-        (SELECT count(*) FROM features WHERE n_graphs > 0) AS n_features,
+        (SELECT count(*) FROM features WHERE support > 0) AS n_features,
         (SELECT count(*) FROM cooccurrence) AS n_pairs,
-        (SELECT count(*) FROM cooccurrence WHERE q_above <= {LARGEST_Q}) AS n_pairs_beyond_chance
+        (SELECT count(*) FROM cooccurrence WHERE {Q_USED} <= {LARGEST_Q}) AS n_pairs_beyond_chance
 """
 
 TASKS = """
@@ -71,19 +74,20 @@ FAILURE_COUNTS = """
 RECURRING_FEATURES = f"""
     WITH {BEST_LABEL}
     SELECT f.*, label FROM features f LEFT JOIN best_label USING (layer, feature)
-    WHERE n_graphs > 0 ORDER BY n_graphs DESC, influence_sum DESC, layer, feature LIMIT {{n}}
+    WHERE support > 0 ORDER BY support DESC, influence_sum DESC, layer, feature LIMIT {{n}}
 """
 
 PAIRS = f"""
     WITH {BEST_LABEL}
     SELECT
         c.*, a.label AS label_a, b.label AS label_b,
-        coalesce(expected_stratified, expected) AS expected_used, coalesce(lift_stratified, lift) AS lift_used
+        coalesce(expected_stratified, expected) AS expected_used, coalesce(lift_stratified, lift) AS lift_used,
+        {Q_USED} AS q_used
     FROM cooccurrence c
     LEFT JOIN best_label a ON (layer_a, feature_a) = (a.layer, a.feature)
     LEFT JOIN best_label b ON (layer_b, feature_b) = (b.layer, b.feature)
-    WHERE q_above <= {LARGEST_Q}
-    ORDER BY q_above, lift_used DESC, support DESC, layer_a, feature_a, layer_b, feature_b LIMIT {{n}}
+    WHERE q_used <= {LARGEST_Q}
+    ORDER BY q_used, lift_used DESC, support DESC, layer_a, feature_a, layer_b, feature_b LIMIT {{n}}
 """
 
 EDGES = f"""
@@ -155,7 +159,7 @@ def read_features(database: Path, n: int) -> tuple[RecurringFeature, ...]:
     return tuple(
         RecurringFeature(
             ref=FeatureRef(layer=row["layer"], feature=row["feature"], label=row["label"]),
-            n_graphs=row["n_graphs"],
+            support=row["support"],
             graph_frequency=row["graph_frequency"],
             activation_frequency=row["activation_frequency"],
             influence_mean=row["influence_mean"],
@@ -175,7 +179,7 @@ def read_pairs(database: Path, n: int) -> tuple[CooccurringPair, ...]:
             support=row["support"],
             expected=row["expected_used"],
             lift=row["lift_used"],
-            q_above=row["q_above"],
+            q=row["q_used"],
         )
         for row in query(database, PAIRS.format(n=n)).iter_rows(named=True)
     )

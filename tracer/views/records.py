@@ -59,7 +59,7 @@ class RecurringFeature:
     """A feature by how many graphs keep it; influence is the mean over those graphs."""
 
     ref: FeatureRef
-    n_graphs: int
+    support: int
     graph_frequency: float
     activation_frequency: float
     influence_mean: float
@@ -76,7 +76,7 @@ class CooccurringPair:
     support: int
     expected: float
     lift: float
-    q_above: float
+    q: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

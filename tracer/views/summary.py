@@ -141,7 +141,7 @@ def _features(summary: Summary) -> Table:
     for feature in summary.features:
         table.add_row(
             _named(feature.ref),
-            formats.count(feature.n_graphs),
+            formats.count(feature.support),
             formats.share(feature.graph_frequency),
             formats.share(feature.influence_mean),
         )
@@ -161,7 +161,7 @@ def _pairs(summary: Summary) -> Table:
             formats.count(pair.support),
             formats.number(pair.expected),
             formats.number(pair.lift),
-            formats.chance(pair.q_above),
+            formats.chance(pair.q),
         )
     return table
 

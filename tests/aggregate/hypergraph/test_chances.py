@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tracer.aggregate import chances
+from tracer.aggregate.hypergraph import chances
 from tracer.aggregate.hypergraph.chances import RARE, Ints, condense, fit_null
 
 

@@ -13,7 +13,7 @@ from scipy import sparse, stats
 from tests.tables.tiny_graph import tiny_graph
 from tests.tables.tiny_prompts import draw_prompts
 from tests.tables.tiny_run import aggregate_prompts
-from tracer.aggregate import cooccurrence
+from tracer.aggregate.hypergraph import cooccurrence
 from tracer.aggregate.hypergraph.chances import Ints
 from tracer.aggregate.hypergraph.cooccurrence import (
     Pairs,

@@ -19,7 +19,8 @@ import pyarrow as pa
 from scipy import sparse, stats
 
 from tracer.aggregate.hypergraph.chances import Floats, Ints, fit_null
-from tracer.tables.database import Connection, create_table, insert_rows, quoted
+from tracer.tables.building import create_table, insert_rows
+from tracer.tables.database import Connection, quoted
 from tracer.tables.schema import TABLES
 
 FEATURES_PER_BLOCK = 2000

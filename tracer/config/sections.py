@@ -1,26 +1,10 @@
-"""The settings of a run: YAML in, a checked `RunConfig` out, and the fingerprint of those settings that affect
-results.
-"""
+"""The sections of a configuration, but for aggregation, which has a file of its own."""
 
-import hashlib
-import json
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from tracer.errors import ConfigError
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-NOT_IN_RESULTS: dict[str, Any] = {"affects_results": False}
-"""Marks a setting that changes where or how fast, never what."""
-
-
-class Settings(BaseModel):
-    """Base of all settings: unknown keys are refused, values are fixed after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from tracer.config.base import NOT_IN_RESULTS, Settings, Share
 
 
 class ModelConfig(Settings):
@@ -135,20 +119,6 @@ class PruningConfig(Settings):
     edge_threshold: Share = Field(0.98, description="cumulative edge score up to which edges are kept")
 
 
-class AggregateConfig(Settings):
-    """What is counted over the corpus."""
-
-    min_support: int = Field(5, ge=1, description="fewest graphs that a feature pair or edge must share")
-    stratify_by: str | None = Field(None, description="metadata column within which the co-occurrence null is taken")
-    n_examples: int = Field(25, ge=1, description="max-activating windows kept per feature")
-    n_context_tokens: int = Field(
-        32,
-        ge=0,
-        description="tokens before a firing that `feature_tokens.n_context` counts; 0: none. Costs firings x this",
-    )
-    n_promoted_tokens: int = Field(20, ge=1, description="promoted and suppressed tokens kept per feature")
-
-
 class RunnerConfig(Settings):
     """How the work is spread; nothing here changes a result."""
 
@@ -208,88 +178,4 @@ class RunnerConfig(Settings):
     )
     log_file: str | None = Field(
         None, description="file for the log, one JSON object a line", json_schema_extra=NOT_IN_RESULTS
-    )
-
-
-class RunConfig(Settings):
-    """Everything that a run needs to know."""
-
-    model: ModelConfig = Field(description="model and transcoders")
-    corpus: CorpusConfig = Field(description="prompts")
-    attribution: AttributionConfig = Field(default_factory=AttributionConfig, description="attribution")
-    pruning: PruningConfig = Field(default_factory=PruningConfig, description="pruning")
-    aggregate: AggregateConfig = Field(default_factory=AggregateConfig, description="aggregation")
-    runner: RunnerConfig = Field(default_factory=RunnerConfig, description="execution")
-
-    def result_settings(self) -> dict[str, Any]:
-        """The settings that affect results, as plain data."""
-        return _result_settings(self)
-
-    def fingerprint(self) -> str:
-        """Hash of `result_settings`; with equal corpus, model and transcoder files, an equal one means equal tables."""
-        canonical = json.dumps(self.result_settings(), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def _result_settings(settings: BaseModel) -> dict[str, Any]:
-    kept = {}
-    for name, field in type(settings).model_fields.items():
-        if field.json_schema_extra == NOT_IN_RESULTS:
-            continue
-        value = getattr(settings, name)
-        kept[name] = _result_settings(value) if isinstance(value, BaseModel) else value
-    return kept
-
-
-def load_config(path: Path | str) -> RunConfig:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: the file is absent, is not YAML, or a setting is unknown or of the wrong type.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(str(path), found="no such file", expected="a YAML configuration", to_do="Check the path.")
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        found = " ".join(str(error).split())
-        raise ConfigError(str(path), found=found, expected="valid YAML", to_do="Mend the file.") from error
-    if not isinstance(settings, dict):
-        found = type(settings).__name__
-        raise ConfigError(str(path), found=found, expected="a mapping of settings", to_do="See configs/demo.yaml.")
-    return parse_config(settings, where=str(path))
-
-
-def parse_config(settings: dict[str, Any], where: str = "configuration") -> RunConfig:
-    """Check plain data against `RunConfig`.
-
-    Raises:
-        ConfigError: a setting is unknown, missing or of the wrong type; names the first such setting.
-    """
-    try:
-        return RunConfig.model_validate(settings)
-    except ValidationError as error:
-        raise _as_config_error(error, where) from error
-
-
-def _as_config_error(error: ValidationError, where: str) -> ConfigError:
-    first, n_more = error.errors()[0], error.error_count() - 1
-    setting = ".".join(str(part) for part in first["loc"])
-    more = f" {n_more} more setting(s) are wrong too." if n_more else ""
-    if first["type"] == "extra_forbidden":
-        section: type[BaseModel] = RunConfig
-        for part in first["loc"][:-1]:
-            annotation = section.model_fields[str(part)].annotation
-            section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else section
-        known = ", ".join(section.model_fields)
-        return ConfigError(
-            f"{where}, {setting}",
-            found="an unknown setting",
-            expected=f"one of: {known}",
-            to_do=f"Remove or rename it.{more}",
-        )
-    found = "nothing" if first["type"] == "missing" else repr(first["input"])
-    return ConfigError(
-        f"{where}, {setting}", found=found, expected=first["msg"].lower(), to_do=f"Mend the setting.{more}"
     )

@@ -1,0 +1,7 @@
+-- question: where do the transcoders fail?
+-- grain:    value of a metadata column x layer x position
+-- cost:     one grouping of the batch's error nodes
+SELECT by_column, by_value, layer, pos, count(*) AS support, fsum(influence) AS influence_sum
+FROM part_nodes JOIN graph_values USING (graph_id)
+WHERE kind = 'error'
+GROUP BY by_column, by_value, layer, pos

@@ -1,0 +1,101 @@
+"""The settings of a run: YAML in, a checked `RunConfig` out, and the fingerprint of those settings that affect
+results.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from tracer.config.aggregate import AggregateConfig
+from tracer.config.base import NOT_IN_RESULTS, Settings
+from tracer.config.sections import AttributionConfig, CorpusConfig, ModelConfig, PruningConfig, RunnerConfig
+from tracer.errors import ConfigError
+
+
+class RunConfig(Settings):
+    """Everything that a run needs to know."""
+
+    model: ModelConfig = Field(description="model and transcoders")
+    corpus: CorpusConfig = Field(description="prompts")
+    attribution: AttributionConfig = Field(default_factory=AttributionConfig, description="attribution")
+    pruning: PruningConfig = Field(default_factory=PruningConfig, description="pruning")
+    aggregate: AggregateConfig = Field(default_factory=AggregateConfig, description="aggregation")
+    runner: RunnerConfig = Field(default_factory=RunnerConfig, description="execution")
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that affect results, as plain data."""
+        return result_settings(self)
+
+    def fingerprint(self) -> str:
+        """Hash of `result_settings`; with equal corpus, model and transcoder files, an equal one means equal tables."""
+        canonical = json.dumps(self.result_settings(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def result_settings(settings: BaseModel) -> dict[str, Any]:
+    """The settings of a configuration, or of one section, that affect results, as plain data."""
+    kept = {}
+    for name, field in type(settings).model_fields.items():
+        if field.json_schema_extra == NOT_IN_RESULTS:
+            continue
+        value = getattr(settings, name)
+        kept[name] = result_settings(value) if isinstance(value, BaseModel) else value
+    return kept
+
+
+def load_config(path: Path | str) -> RunConfig:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: the file is absent, is not YAML, or a setting is unknown or of the wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(str(path), found="no such file", expected="a YAML configuration", to_do="Check the path.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = " ".join(str(error).split())
+        raise ConfigError(str(path), found=found, expected="valid YAML", to_do="Mend the file.") from error
+    if not isinstance(settings, dict):
+        found = type(settings).__name__
+        raise ConfigError(str(path), found=found, expected="a mapping of settings", to_do="See configs/demo.yaml.")
+    return parse_config(settings, where=str(path))
+
+
+def parse_config(settings: dict[str, Any], where: str = "configuration") -> RunConfig:
+    """Check plain data against `RunConfig`.
+
+    Raises:
+        ConfigError: a setting is unknown, missing or of the wrong type; names the first such setting.
+    """
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        raise _as_config_error(error, where) from error
+
+
+def _as_config_error(error: ValidationError, where: str) -> ConfigError:
+    first, n_more = error.errors()[0], error.error_count() - 1
+    setting = ".".join(str(part) for part in first["loc"])
+    more = f" {n_more} more setting(s) are wrong too." if n_more else ""
+    if first["type"] == "extra_forbidden":
+        section: type[BaseModel] = RunConfig
+        for part in first["loc"][:-1]:
+            annotation = section.model_fields[str(part)].annotation
+            section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else section
+        known = ", ".join(section.model_fields)
+        return ConfigError(
+            f"{where}, {setting}",
+            found="an unknown setting",
+            expected=f"one of: {known}",
+            to_do=f"Remove or rename it.{more}",
+        )
+    found = "nothing" if first["type"] == "missing" else repr(first["input"])
+    return ConfigError(
+        f"{where}, {setting}", found=found, expected=first["msg"].lower(), to_do=f"Mend the setting.{more}"
+    )

@@ -1,0 +1,44 @@
+"""Blocks of work as Ray tasks on the driver's own machine, where the files lie that they read.
+
+They reserve no cores: the run's actors, idle by now, hold those. As many run at once as the machine has cores.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tracer.aggregate.tasks import Block, Result, Shared
+from tracer.errors import RunError, TracerError
+
+N_TRIES = 3
+"""Of a block whose process is lost."""
+
+
+def ray_tasks(function: Callable[[Shared, Block], Result], shared: Shared, blocks: Sequence[Block]) -> Iterator[Result]:
+    """As `tracer.aggregate.tasks.TaskMap`; Ray is up.
+
+    Raises:
+        RunError: the process of a block was lost again and again.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task = ray.remote(function).options(num_cpus=0, max_retries=N_TRIES - 1, scheduling_strategy=here)
+    held, waiting, running = ray.put(shared), deque(blocks), deque[ray.ObjectRef]()
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            running.append(task.remote(held, waiting.popleft()))
+        try:
+            yield ray.get(running.popleft())
+        except RayError as error:
+            cause = error.cause if isinstance(error, RayTaskError) else None
+            if isinstance(cause, TracerError | OSError):
+                raise cause from None
+            raise RunError(
+                f"{function.__name__}",
+                found=" ".join(str(error).split()),
+                expected="a block of work that ends",
+                to_do="Lower aggregate.memory_limit_bytes where memory ran out, or use --inline to see where it fails.",
+            ) from error
