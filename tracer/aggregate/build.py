@@ -99,10 +99,11 @@ def aggregate(
         new = without(parts, known)
         remember_logits(connection, is_new=not known)
         _start(connection, columns, is_new=not known)
-        _count(connection, site, new, columns, config, scratch, is_new=not known)
+        n_counted = 0 if not known else _number(connection, f"SELECT count(*) FROM {SCHEMA}.graph_numbers")
+        _count(connection, site, new, columns, config, scratch, n_counted=n_counted, is_new=not known)
         remember_parts(connection, settings, names_of(new))
         _append(connection, site, new, columns, config)
-        _derive(connection, site, columns, config, run_row, feature_logits)
+        _derive(connection, site, columns, config, run_row, feature_logits, n_counted=n_counted)
 
 
 def parts_to_read(
@@ -162,10 +163,10 @@ def _count(
     config: AggregateConfig,
     scratch: Path,
     *,
+    n_counted: int,
     is_new: bool,
 ) -> None:
-    n_before = 0 if is_new else _number(connection, f"SELECT count(*) FROM {SCHEMA}.graph_numbers")
-    batches = make_batches(new, n_before)
+    batches = make_batches(new, n_counted)
     n_at_once = min(site.n_tasks, len(batches))
     counting = Counting(
         root=site.root,
@@ -205,6 +206,8 @@ def _derive(
     config: AggregateConfig,
     run_row: Mapping[str, Any],
     feature_logits: Callable[[Features], pa.Table],
+    *,
+    n_counted: int,
 ) -> None:
     site.say("frequencies")
     define_measures(connection)
@@ -212,7 +215,7 @@ def _derive(
     build_features(connection, feature_logits, neuronpedia, dense_frequency=config.dense_frequency)
     build_frequencies(connection, min_support=config.min_support, n_layers=run_row["n_layers"])
     create_view(connection, TABLES["incidence"], read_sql("incidence"))
-    build_hypergraph(connection, config, columns.stratum, run=site.run, say=site.say)
+    build_hypergraph(connection, config, columns.stratum, n_counted=n_counted, run=site.run, say=site.say)
     for table in CIRCUIT_TABLES:
         create_table(connection, table)
     create_table(connection, TABLES["labels"])

@@ -32,7 +32,8 @@ def merge_counts(connection: Connection, table: Table) -> None:
     replaced(
         connection,
         table,
-        f"SELECT {key}, {values} FROM (SELECT {names} FROM {{old}} UNION ALL SELECT {names} FROM {{new}}) GROUP BY {key}",
+        f"SELECT {key}, {values} FROM (SELECT {names} FROM {{old}} UNION ALL SELECT {names} FROM {{new}}) "
+        f"GROUP BY {key}",
     )
 
 

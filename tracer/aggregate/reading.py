@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from tracer.aggregate.incidence import Incidence, Ints
@@ -24,6 +25,11 @@ class Items:
     granularity: str
     places: Ints
 
+    def index(self, layer: Ints, second: Ints) -> Ints:
+        """The columns of items that are here, by layer and feature (or head), at any position."""
+        codes = (self.places[:, 0] << FEATURE_BITS) + self.places[:, 1]
+        return np.searchsorted(codes, (layer.astype(np.int64) << FEATURE_BITS) + second)
+
 
 def feature_incidence(connection: Connection, strata: Ints | None) -> tuple[Items, Incidence]:
     """Which graph holds which feature at any position; `strata` [n_graphs] numbers the graphs' strata."""
@@ -40,6 +46,12 @@ def component_incidence(connection: Connection, strata: Ints | None) -> tuple[It
     sql = "SELECT graph_idx, layer, head + 1 AS feature, 0 AS pos FROM {state}.component_incidence"
     items, incidence = _read(connection, "component", sql, strata)
     return Items(granularity="component", places=items.places - np.array([0, 1, 0])), incidence
+
+
+def component_names(items: Items) -> npt.NDArray[np.str_]:
+    """The names of components, as in the table `components`."""
+    names = [f"MLP{layer}" if head < 0 else f"L{layer}H{head}" for layer, head, _ in items.places.tolist()]
+    return np.array(names, dtype=np.str_)
 
 
 def read_strata(connection: Connection, stratum: str | None) -> Ints | None:

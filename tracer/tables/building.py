@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -179,6 +180,13 @@ def insert_rows(connection: Connection, table: Table, rows: pa.Table) -> None:
         f"INSERT INTO {quoted(table.name)} ({columns}) SELECT {columns} FROM rows_to_insert ORDER BY {order}"
     )
     connection.unregister("rows_to_insert")
+
+
+def insert_columns(connection: Connection, table: Table, columns: Mapping[str, Any]) -> None:
+    """Append rows, given as an array for each declared column, sorted by the table's key; what is masked is null."""
+    schema = table.arrow_schema()
+    arrays = [pa.array(columns[field.name], from_pandas=False).cast(field.type) for field in schema]
+    insert_rows(connection, table, pa.Table.from_arrays(arrays, schema=schema))
 
 
 def write_labels(path: Path, method: str, labels: pa.Table, failures: pa.Table) -> None:

@@ -2,20 +2,69 @@
 
 from collections.abc import Callable
 
-from tracer.aggregate.reading import feature_incidence, read_strata
+import numpy as np
+
+from tracer.aggregate.hypergraph.chances import support_in_strata
+from tracer.aggregate.hypergraph.pairs import Pairs, count_pairs
+from tracer.aggregate.hypergraph.remembered import count_pairs_on
+from tracer.aggregate.hypergraph.significance import Measures, pair_measures
+from tracer.aggregate.incidence import Incidence
+from tracer.aggregate.reading import component_incidence, component_names, feature_incidence, read_strata
 from tracer.aggregate.tasks import TaskMap
 from tracer.config import AggregateConfig
-from tracer.tables.building import create_table
+from tracer.tables.building import create_table, insert_columns
 from tracer.tables.database import Connection
-from tracer.tables.hypergraph_tables import HYPERGRAPH_TABLES
+from tracer.tables.schema import TABLES
 
 
 def build_hypergraph(
-    connection: Connection, config: AggregateConfig, stratum: str | None, *, run: TaskMap, say: Callable[[str], None]
+    connection: Connection,
+    config: AggregateConfig,
+    stratum: str | None,
+    *,
+    n_counted: int,
+    run: TaskMap,
+    say: Callable[[str], None],
 ) -> None:
-    """x"""
-    for table in HYPERGRAPH_TABLES:
-        if table.made_by == "aggregate":
-            create_table(connection, table)
+    """Make `cooccurrence`, `component_cooccurrence`, `hyperedges` and what belongs to them.
+
+    Args:
+        connection: the results being built, the state attached, with `graphs` and `prompts`.
+        config: from which support on pairs and sets are listed, and how many sets.
+        stratum: column of `prompts` within whose values the second null is taken; None for the first alone.
+        n_counted: graphs whose pairs the state remembers.
+        run: spreads the counting.
+        say: told what is being made.
+    """
     strata = read_strata(connection, stratum)
+    say("pairs of components")
+    items, incidence = component_incidence(connection, strata)
+    pairs = count_pairs(incidence, config.min_support, run)
+    names = component_names(items)
+    ends = {"component_a": names[pairs.first], "component_b": names[pairs.second]}
+    _insert_pairs(connection, "component_cooccurrence", ends, _measures(incidence, pairs, config))
+    say("pairs of features")
     items, incidence = feature_incidence(connection, strata)
+    pairs = count_pairs_on(connection, items, incidence, min_support=config.min_support, n_counted=n_counted, run=run)
+    ends = {}
+    for end, place in (("a", pairs.first), ("b", pairs.second)):
+        ends |= {f"layer_{end}": items.places[place, 0], f"feature_{end}": items.places[place, 1]}
+    _insert_pairs(connection, "cooccurrence", ends, _measures(incidence, pairs, config))
+    for name in ("hyperedges", "hyperedge_members", "hyperedge_limits"):
+        create_table(connection, TABLES[name])
+
+
+def _measures(incidence: Incidence, pairs: Pairs, config: AggregateConfig) -> Measures:
+    return pair_measures(
+        pairs,
+        support=incidence.support,
+        length=incidence.length,
+        min_support=config.min_support,
+        stratum=incidence.stratum,
+        stratum_support=None if incidence.stratum is None else support_in_strata(incidence),
+    )
+
+
+def _insert_pairs(connection: Connection, name: str, ends: dict[str, np.ndarray], measures: Measures) -> None:
+    create_table(connection, TABLES[name])
+    insert_columns(connection, TABLES[name], ends | measures)

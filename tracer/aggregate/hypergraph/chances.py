@@ -1,98 +1,134 @@
-"""The length-aware null model: how often would two features share a graph if long graphs only held more of all?
+"""The length-aware null model: how often would items share a graph if long graphs only held more of everything?
 
-A graph's *length* is its number of distinct features. Feature f, in `n_f` graphs, is taken to be in graph g
-independently of the others, with a chance that grows with the graph's length:
+A graph's *length* is its number of distinct items. Item f, in `n_f` graphs, is taken to be in graph g independently of
+the others, with a chance that grows with the graph's length:
 
-* closed form (Chung and Lu 2002): `n_f len_g / sum(len)`, so that `E_ab = n_a n_b sum(len^2) / sum(len)^2`. Used
-  where every feature is rare, that is, where even the commonest has a chance of at most `RARE` in the longest graph.
-* saturating form: `1 - exp(-a_f b_g)`, with `a` and `b` such that features have the supports and graphs the lengths
-  that they have. Used otherwise, and then for all features: the closed form gives the common ones chances above 1 and
-  `E_ab` above `min(n_a, n_b)`, and rare ones too little in long graphs, since features that every graph holds take up
-  the same room in all of them (with rare pairs kept in
-  closed form, hundreds of false discoveries in simulated graphs of independent features).
+* closed form (Chung and Lu 2002): `n_f len_g / sum(len)`. Used where every item is rare, that is, where even the
+  commonest has a chance of at most `RARE` in the longest graph.
+* saturating form: `1 - exp(-a_f b_g)`, with `a` and `b` such that items have the supports and graphs the lengths that
+  they have. Used otherwise, and then for all items: the closed form gives the common ones chances above 1 and
+  `E_ab` above `min(n_a, n_b)`, and rare ones too little in long graphs, since items that every graph holds take up the
+  same room in all of them.
 
-The forms agree where both apply. Features of equal support have equal chances, and so have graphs of equal length:
-the fit is over distinct values only, whatever the size of the run. `tracer.aggregate.hypergraph.cooccurrence` fits one null to
-the run or one to each stratum.
+The forms agree where both apply. Lengths are given: where one item has taken a place, one place less is left for the
+others. The chance of two items of a graph is therefore `p_a p_b (1 - (1 - p_a) (1 - p_b) / d)`, with
+`d = sum_f p_f (1 - p_f)` of the graph (Hajek 1964, for samples of fixed size); for rare items the closed form gives
+`E_ab = n_a n_b sum(len (len - 1)) / sum(len)^2`. Without the correction expectations are too large by one part in the
+length, and pairs of common items seem to avoid each other.
+
+Items of equal support have equal chances, and so have graphs of equal length: everything is over distinct values only,
+whatever the size of the run. One null is fitted to the run or one to each stratum.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from tracer.aggregate.incidence import Floats, Incidence, Ints
 
 RARE = 0.1
-"""Largest chance of any feature in any graph at which the closed form is used."""
+"""Largest chance of any item in any graph at which the closed form is used."""
 N_LENGTH_BINS = 256
 N_SUPPORT_BINS = 512
 N_ROUNDS = 30
 N_STEPS = 60
 CERTAIN = 40.0
 """`1 - exp(-40)` is 1 in double precision."""
-PAIRS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LengthAwareNull:
-    """Chances of features over graphs grouped by length.
+    """Chances of items over graphs grouped by length into cells.
 
-    `chance` [supports, lengths] is for each distinct support and length; `row` [n_features] places a feature in it;
-    `n_graphs` [lengths] counts the graphs of each length.
+    `cell` [n_graphs] places a graph; `n_graphs` [n_cells] counts a cell's graphs, `rate` [n_cells] is their `b` (in
+    closed form `len / sum(len)`) and `room` [n_cells] their `d`, at least 1, which keeps corrected chances positive.
     """
 
-    row: Ints
-    chance: Floats
+    cell: Ints
     n_graphs: Floats
+    rate: Floats
+    room: Floats
+    is_closed: bool
 
-    def expected(self, first: Ints, second: Ints) -> Floats:
-        """Expected number of graphs that hold both features of each pair of feature indices: `sum_g p_ag p_bg`."""
-        expected = np.zeros(len(first))
-        for start in range(0, len(first), PAIRS_AT_ONCE):
-            pairs = slice(start, start + PAIRS_AT_ONCE)
-            one, other = self.chance[self.row[first[pairs]]], self.chance[self.row[second[pairs]]]
-            expected[pairs] = np.einsum("pl,pl,l->p", one, other, self.n_graphs)
-        return expected
+    def chances(self, support: Ints) -> Floats:
+        """Chance of items of these supports, [n_items], in a graph of each cell, [n_items, n_cells]."""
+        return _chances(support.astype(np.float64), self.rate, self.n_graphs, is_closed=self.is_closed)
+
+    def expected_pairs(self, support_a: Ints, support_b: Ints) -> Floats:
+        """Graphs expected to hold both items of each pair, given their supports; all [n_pairs]."""
+        supports = np.union1d(support_a, support_b)
+        row_a, row_b = np.searchsorted(supports, support_a), np.searchsorted(supports, support_b)
+        chance = self.chances(supports)
+        # both terms of p_a p_b - p_a (1 - p_a) p_b (1 - p_b) / d as one product of matrices
+        spread = chance * (1 - chance)
+        right = np.hstack([chance, spread]).T
+        left = np.hstack([chance * self.n_graphs, -spread * (self.n_graphs / self.room)])
+        expected = np.empty(len(support_a))
+        order = np.argsort(row_a, kind="stable")
+        bounds = np.searchsorted(row_a[order], np.arange(0, len(supports) + ROWS_AT_ONCE, ROWS_AT_ONCE))
+        for block, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            pairs = order[start:stop]
+            table = left[block * ROWS_AT_ONCE : (block + 1) * ROWS_AT_ONCE] @ right
+            expected[pairs] = table[row_a[pairs] - block * ROWS_AT_ONCE, row_b[pairs]]
+        return np.maximum(expected, 0.0)
 
 
 def fit_null(support: Ints, length: Ints) -> LengthAwareNull:
-    """Fit the null to the margins of an incidence of features and graphs.
+    """Fit the null to the margins of an incidence of items and graphs.
 
     Args:
-        support: for each feature the graphs that hold it, [n_features]; 0 is allowed.
-        length: for each graph the distinct features that it holds, [n_graphs]; same sum as `support`.
+        support: for each item the graphs that hold it, [n_items]; 0 is allowed.
+        length: for each graph the distinct items that it holds, [n_graphs]; same sum as `support`, above 0.
     """
     assert support.sum() == length.sum() > 0, "supports and lengths count the same incidence"
-    supports, row = np.unique(support, return_inverse=True)
-    lengths, n_graphs = condense(length, N_LENGTH_BINS)
-    chance = np.outer(supports, lengths) / length.sum()
-    if chance.max() > RARE:
-        graph_rate = _fit_graph_rates(support, lengths, n_graphs)
-        feature_rate = _solve_rates(supports.astype(float), graph_rate, n_graphs)
-        chance = -np.expm1(-np.outer(feature_rate, graph_rate))
-    return LengthAwareNull(row=row, chance=chance, n_graphs=n_graphs)
+    lengths, n_graphs, cell = condense(length, N_LENGTH_BINS)
+    is_closed = bool(support.max() * lengths.max() / length.sum() <= RARE)
+    supports, n_items, _ = condense(support[support > 0], N_SUPPORT_BINS)
+    rate = lengths / length.sum() if is_closed else _fit_graph_rates(supports, n_items, lengths, n_graphs)
+    chance = _chances(supports, rate, n_graphs, is_closed=is_closed)
+    room = np.maximum(n_items @ (chance * (1 - chance)), 1.0)
+    return LengthAwareNull(cell=cell, n_graphs=n_graphs, rate=rate, room=room, is_closed=is_closed)
 
 
-def condense(values: Ints, n_bins: int) -> tuple[Floats, Floats]:
-    """Distinct values with their counts; beyond `n_bins` neighbours become their mean, so that the sum stays."""
-    distinct, counts = np.unique(values, return_counts=True)
-    bin_of = np.arange(len(distinct)) * min(n_bins, len(distinct)) // len(distinct)
+def support_in_strata(incidence: Incidence) -> Ints:
+    """For each stratum and item the stratum's graphs that hold it, [n_strata, n_items]; strata by ascending number."""
+    assert incidence.stratum is not None, "an incidence with strata"
+    n_items = incidence.matrix.shape[1]
+    bounds = incidence.matrix.indptr
+    supports = []
+    for stratum in np.unique(incidence.stratum):
+        held = np.repeat(incidence.stratum == stratum, np.diff(bounds))
+        supports.append(np.bincount(incidence.matrix.indices[held], minlength=n_items))
+    return np.array(supports, np.int64).reshape(-1, n_items)
+
+
+def condense(values: Ints, n_bins: int) -> tuple[Floats, Floats, Ints]:
+    """Distinct values with their counts, and the place of each value in them.
+
+    Beyond `n_bins` neighbours become their mean, so that the sum stays.
+    """
+    distinct, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    bin_of = np.arange(len(distinct)) * min(n_bins, len(distinct)) // max(len(distinct), 1)
     sizes = np.bincount(bin_of, weights=counts).astype(np.float64)
-    return np.bincount(bin_of, weights=distinct * counts) / sizes, sizes
+    return np.bincount(bin_of, weights=distinct * counts) / sizes, sizes, bin_of[place]
 
 
-def _fit_graph_rates(support: Ints, lengths: Floats, n_graphs: Floats) -> Floats:
+def _chances(supports: Floats, rate: Floats, n_graphs: Floats, *, is_closed: bool) -> Floats:
+    if is_closed:
+        return np.minimum(np.outer(supports, rate), 1.0)
+    return -np.expm1(-np.outer(_solve_rates(supports, rate, n_graphs), rate))
+
+
+def _fit_graph_rates(supports: Floats, n_items: Floats, lengths: Floats, n_graphs: Floats) -> Floats:
     """`b` by turns: supports fix `a` given `b`, lengths fix `b` given `a`, until the lengths agree within 1e-5."""
-    supports, n_features = condense(support[support > 0], N_SUPPORT_BINS)
     graph_rate = lengths / lengths.max()
     for _ in range(N_ROUNDS):
-        feature_rate = _solve_rates(supports, graph_rate, n_graphs)
-        fitted = n_features @ -np.expm1(-np.outer(feature_rate, graph_rate))
+        item_rate = _solve_rates(supports, graph_rate, n_graphs)
+        fitted = n_items @ -np.expm1(-np.outer(item_rate, graph_rate))
         if np.all(np.abs(fitted - lengths) <= 1e-5 * lengths.max()):
             break
-        graph_rate = _solve_rates(lengths, feature_rate, n_features)
+        graph_rate = _solve_rates(lengths, item_rate, n_items)
     return graph_rate
 
 

@@ -1,0 +1,123 @@
+"""Counting by single bits: a table of graphs, one bit for each of some items, and sums over its rows.
+
+Rows are added without unpacking them, by full adders of whole words (Harley and Seal's carry-save adders): three rows of
+one weight become one of the same weight and one of twice the weight, until a single row of each weight is left. That is
+five operations on 64 items at a time for each row.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.aggregate.incidence import Ints
+
+Words = npt.NDArray[np.uint64]
+N_BITS = 1024
+"""Items, or groups of items, in a table: a row is two cache lines."""
+GRAPHS_AT_ONCE = 16_384
+ROWS_AT_ONCE = 4095
+"""Most rows that are added before their sum is unpacked."""
+
+
+def bit_table(graph_start: Ints, bits: npt.NDArray[np.int32]) -> Words:
+    """Bits of graphs, [n_graphs + 1, N_BITS / 64]; the last row is empty.
+
+    Args:
+        graph_start: where each graph's bits begin in `bits`, and the end, [n_graphs + 1].
+        bits: which bits are set, 0 to `N_BITS - 1`; others (any beyond) are left out. A bit may be set twice.
+    """
+    n_graphs = len(graph_start) - 1
+    table = np.zeros((n_graphs + 1, N_BITS // 64), np.uint64)
+    for start in range(0, n_graphs, GRAPHS_AT_ONCE):
+        bounds = graph_start[start : start + GRAPHS_AT_ONCE + 1]
+        held = bits[bounds[0] : bounds[-1]]
+        is_coded = held < N_BITS
+        graph = np.repeat(np.arange(len(bounds) - 1) * N_BITS, np.diff(bounds))[is_coded]
+        dense = np.zeros((len(bounds) - 1, N_BITS), np.uint8)
+        dense.ravel()[graph + held[is_coded]] = 1
+        table[start : start + len(dense)] = np.packbits(dense, axis=1, bitorder="little").view(np.uint64)
+    return table
+
+
+class RowAdder:
+    """Sums rows of tables of bits; holds the memory that it works in, since fresh pages cost more than the sums."""
+
+    def __init__(self) -> None:
+        self._scratch = np.empty(0, np.uint64)
+
+    def sums(self, table: Words, lists: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """For each list of rows how often each bit is set in them.
+
+        Args:
+            table: [n_rows, n_words].
+            lists: row numbers, [n_of_a_list, n_lists].
+
+        Returns:
+            Counts, [n_lists, 64 n_words].
+        """
+        counts = np.zeros((lists.shape[1], table.shape[1] * 64), np.int32)
+        for start in range(0, len(lists), ROWS_AT_ONCE):
+            part = lists[start : start + ROWS_AT_ONCE]
+            n_words = part.size * table.shape[1]
+            self._reserve(3 * n_words)
+            rows = self._scratch[:n_words].reshape(*part.shape, table.shape[1])
+            np.take(table, part, axis=0, out=rows, mode="clip")
+            counts += _unpacked(_add(rows, self._scratch[n_words:]))
+        return counts
+
+    def _reserve(self, n_words: int) -> None:
+        if len(self._scratch) < n_words:
+            self._scratch = np.empty(n_words, np.uint64)
+
+
+def _add(rows: Words, scratch: Words) -> list[Words]:
+    """Sums over the first axis in binary, the lowest digit first.
+
+    Args:
+        rows: [n_rows, n_lists, n_words]; overwritten.
+        scratch: room for twice as much.
+    """
+    digits = []
+    shape, size = rows.shape[1:], rows[0].size
+    n_thirds = len(rows) // 3 + 1
+    odd, scratch = scratch[: n_thirds * size].reshape(-1, *shape), scratch[n_thirds * size :]
+    while len(rows):
+        n_carries = 0
+        carries, scratch = np.split(scratch, [len(rows) // 2 * size])
+        carries = carries.reshape(-1, *shape)
+        while len(rows) > 2:
+            third = len(rows) // 3
+            n_left = len(rows) - 3 * third
+            _add_three(rows[: 3 * third].reshape(3, third, *shape), odd[:third], carries[n_carries : n_carries + third])
+            for place in range(n_left):
+                rows[third + place] = rows[3 * third + place]
+            rows = rows[: third + n_left]
+            n_carries += third
+        if len(rows) == 2:
+            np.bitwise_and(rows[0], rows[1], out=carries[n_carries])
+            np.bitwise_xor(rows[0], rows[1], out=rows[0])
+            n_carries += 1
+        digits.append(rows[0])
+        rows = carries[:n_carries]
+    return digits
+
+
+def _add_three(rows: Words, odd: Words, carry: Words) -> None:
+    """Full adders: the sum's low digits go into `rows[0]`, the high ones into `carry`."""
+    one, two, three = rows
+    np.bitwise_xor(one, two, out=odd)
+    np.bitwise_and(one, two, out=one)
+    np.bitwise_and(odd, three, out=two)
+    np.bitwise_or(one, two, out=carry)
+    np.bitwise_xor(odd, three, out=one)
+
+
+def _unpacked(digits: list[Words]) -> npt.NDArray[np.int32]:
+    """Numbers [n_lists, 64 n_words] from their binary digits [n_lists, n_words], the lowest first."""
+    total = np.zeros((digits[0].shape[0], digits[0].shape[1] * 64), np.int32)
+    for low in range(0, len(digits), 8):
+        octet = np.zeros(total.shape, np.uint8)
+        for place, digit in enumerate(digits[low : low + 8]):
+            bits = np.unpackbits(digit.view(np.uint8), axis=1, bitorder="little")
+            octet |= np.left_shift(bits, np.uint8(place), out=bits)
+        total += np.left_shift(octet, low, dtype=np.int32)
+    return total
