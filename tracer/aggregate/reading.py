@@ -25,10 +25,10 @@ class Items:
     granularity: str
     places: Ints
 
-    def index(self, layer: Ints, second: Ints) -> Ints:
+    def index(self, layer: npt.NDArray[np.integer], second: npt.NDArray[np.integer]) -> Ints:
         """The columns of items that are here, by layer and feature (or head), at any position."""
         codes = (self.places[:, 0] << FEATURE_BITS) + self.places[:, 1]
-        return np.searchsorted(codes, (layer.astype(np.int64) << FEATURE_BITS) + second)
+        return np.searchsorted(codes, (layer.astype(np.int64) << FEATURE_BITS) + second.astype(np.int64))
 
 
 def feature_incidence(connection: Connection, strata: Ints | None) -> tuple[Items, Incidence]:
@@ -48,10 +48,9 @@ def component_incidence(connection: Connection, strata: Ints | None) -> tuple[It
     return Items(granularity="component", places=items.places - np.array([0, 1, 0])), incidence
 
 
-def component_names(items: Items) -> npt.NDArray[np.str_]:
+def component_names(items: Items) -> list[str]:
     """The names of components, as in the table `components`."""
-    names = [f"MLP{layer}" if head < 0 else f"L{layer}H{head}" for layer, head, _ in items.places.tolist()]
-    return np.array(names, dtype=np.str_)
+    return [f"MLP{layer}" if head < 0 else f"L{layer}H{head}" for layer, head, _ in items.places.tolist()]
 
 
 def read_strata(connection: Connection, stratum: str | None) -> Ints | None:

@@ -9,6 +9,7 @@ demand sees them, and start as soon as there is a machine for them.
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Literal, cast
 
 import pyarrow as pa
@@ -143,11 +144,12 @@ class ActorPool:
         self, function: Callable[[Shared, Block], Result], shared: Shared, blocks: Iterable[Block]
     ) -> Iterator[Result]:
         """As `Workers.do_blocks`: one block is done here, more of them by Ray tasks."""
-        listed = list(blocks)
-        if len(listed) < 2:
-            return in_process(function, shared, listed)
+        coming = iter(blocks)
+        first = list(islice(coming, 2))
+        if len(first) < 2:
+            return in_process(function, shared, first)
         self._open()
-        return ray_tasks(function, shared, listed)
+        return ray_tasks(function, shared, chain(first, coming))
 
     def close(self) -> None:
         """End the actors, and Ray where it was started here."""

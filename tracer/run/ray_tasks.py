@@ -5,7 +5,8 @@ They reserve no cores: the run's actors, idle by now, hold those. As many run at
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -18,7 +19,7 @@ N_TRIES = 3
 """Of a block whose process is lost."""
 
 
-def ray_tasks(function: Callable[[Shared, Block], Result], shared: Shared, blocks: Sequence[Block]) -> Iterator[Result]:
+def ray_tasks(function: Callable[[Shared, Block], Result], shared: Shared, blocks: Iterable[Block]) -> Iterator[Result]:
     """As `tracer.aggregate.tasks.TaskMap`; Ray is up.
 
     Raises:
@@ -26,10 +27,12 @@ def ray_tasks(function: Callable[[Shared, Block], Result], shared: Shared, block
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     task = ray.remote(function).options(num_cpus=0, max_retries=N_TRIES - 1, scheduling_strategy=here)
-    held, waiting, running = ray.put(shared), deque(blocks), deque[ray.ObjectRef]()
-    while waiting or running:
-        while waiting and len(running) < (os.cpu_count() or 1):
-            running.append(task.remote(held, waiting.popleft()))
+    held, running = ray.put(shared), deque[ray.ObjectRef]()
+    coming = iter(blocks)  # one may depend on what came of those before it: none is asked for before it can start
+    while True:
+        running.extend(task.remote(held, block) for block in islice(coming, (os.cpu_count() or 1) - len(running)))
+        if not running:
+            return
         try:
             yield ray.get(running.popleft())
         except RayError as error:

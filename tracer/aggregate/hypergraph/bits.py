@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 4095
 """Most rows that are added before their sum is unpacked."""
 
 
-def bit_table(graph_start: Ints, bits: npt.NDArray[np.int32]) -> Words:
+def bit_table(graph_start: Ints, bits: npt.NDArray[np.integer]) -> Words:
     """Bits of graphs, [n_graphs + 1, N_BITS / 64]; the last row is empty.
 
     Args:

@@ -1,14 +1,12 @@
 """Makes the tables of the co-occurrence hypergraph from the incidences of the run."""
 
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
 
 from tracer.aggregate.hypergraph.chances import support_in_strata
 from tracer.aggregate.hypergraph.pairs import Pairs, count_pairs
 from tracer.aggregate.hypergraph.remembered import count_pairs_on
 from tracer.aggregate.hypergraph.significance import Measures, pair_measures
-from tracer.aggregate.incidence import Incidence
+from tracer.aggregate.incidence import Incidence, Ints
 from tracer.aggregate.reading import component_incidence, component_names, feature_incidence, read_strata
 from tracer.aggregate.tasks import TaskMap
 from tracer.config import AggregateConfig
@@ -41,15 +39,16 @@ def build_hypergraph(
     items, incidence = component_incidence(connection, strata)
     pairs = count_pairs(incidence, config.min_support, run)
     names = component_names(items)
-    ends = {"component_a": names[pairs.first], "component_b": names[pairs.second]}
+    by_name = {end: [names[place] for place in places] for end, places in (("a", pairs.first), ("b", pairs.second))}
+    ends = {f"component_{end}": listed for end, listed in by_name.items()}
     _insert_pairs(connection, "component_cooccurrence", ends, _measures(incidence, pairs, config))
     say("pairs of features")
     items, incidence = feature_incidence(connection, strata)
     pairs = count_pairs_on(connection, items, incidence, min_support=config.min_support, n_counted=n_counted, run=run)
-    ends = {}
+    places: dict[str, Ints] = {}
     for end, place in (("a", pairs.first), ("b", pairs.second)):
-        ends |= {f"layer_{end}": items.places[place, 0], f"feature_{end}": items.places[place, 1]}
-    _insert_pairs(connection, "cooccurrence", ends, _measures(incidence, pairs, config))
+        places |= {f"layer_{end}": items.places[place, 0], f"feature_{end}": items.places[place, 1]}
+    _insert_pairs(connection, "cooccurrence", places, _measures(incidence, pairs, config))
     for name in ("hyperedges", "hyperedge_members", "hyperedge_limits"):
         create_table(connection, TABLES[name])
 
@@ -65,6 +64,8 @@ def _measures(incidence: Incidence, pairs: Pairs, config: AggregateConfig) -> Me
     )
 
 
-def _insert_pairs(connection: Connection, name: str, ends: dict[str, np.ndarray], measures: Measures) -> None:
+def _insert_pairs(
+    connection: Connection, name: str, ends: Mapping[str, Sequence[str] | Ints], measures: Measures
+) -> None:
     create_table(connection, TABLES[name])
-    insert_columns(connection, TABLES[name], ends | measures)
+    insert_columns(connection, TABLES[name], {**ends, **measures})
