@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from tracer.aggregate.batches import REBUILT, Parts, make_batches, names_of, parts_hash, without
+from tracer.aggregate.comparing.build import build_comparisons
 from tracer.aggregate.examples import merge_examples
 from tracer.aggregate.frequencies.features import Features, build_features, remember_logits
 from tracer.aggregate.frequencies.frequencies import build_frequencies, define_measures
@@ -218,6 +219,7 @@ def _derive(
     build_hypergraph(connection, config, columns.stratum, n_counted=n_counted, run=site.run, say=site.say)
     for table in CIRCUIT_TABLES:
         create_table(connection, table)
+    build_comparisons(connection, config.comparisons, min_support=config.min_support)
     create_table(connection, TABLES["labels"])
     _build_runs(connection, run_row)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tracer.cli.attribute import attribute
+from tracer.cli.compare import compare
 from tracer.cli.export import export
 from tracer.cli.imports import import_app
 from tracer.cli.runs import gc, status, verify
@@ -29,8 +30,8 @@ app = typer.Typer(
     help="Find the circuits of a transformer over a whole corpus: attribution graphs, tables, labels.",
 )
 for command in (
-    run, trace, aggregate, label, status, verify, gc, show, tables, sql, groups, attribute, export, estimate, config,
-    version,
+    run, trace, aggregate, label, status, verify, gc, show, tables, sql, groups, compare, attribute, export, estimate,
+    config, version,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(import_app, name="import")

@@ -47,12 +47,15 @@ def tables(name: Annotated[str | None, typer.Argument(help="one table; all if no
 def groups(
     run: RunPath,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of `tracer import groups`")],
+    by: Annotated[
+        str | None, typer.Option(help="column of `prompts` by whose values graphs are counted", show_default=False)
+    ] = None,
 ) -> None:
     """In how many graphs of a run named groups are found: any of their features, and all of them."""
     from tracer.aggregate.group_support import group_support
     from tracer.graph.formats.groups import load_groups
 
-    print_table(group_support(database_of(run), load_groups(file).groups))
+    print_table(group_support(database_of(run), load_groups(file).groups, by=by))
 
 
 def sql(

@@ -2,6 +2,7 @@
 
 from tracer.config.aggregate import AggregateConfig
 from tracer.config.base import NOT_IN_RESULTS, Settings, Share
+from tracer.config.comparison import ComparedKind, ComparisonConfig
 from tracer.config.run import RunConfig, load_config, parse_config, result_settings
 from tracer.config.sections import AttributionConfig, CorpusConfig, ModelConfig, PruningConfig, RunnerConfig
 
@@ -9,6 +10,8 @@ __all__ = [
     "NOT_IN_RESULTS",
     "AggregateConfig",
     "AttributionConfig",
+    "ComparedKind",
+    "ComparisonConfig",
     "CorpusConfig",
     "ModelConfig",
     "PruningConfig",

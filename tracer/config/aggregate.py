@@ -1,8 +1,9 @@
 """The settings of aggregation."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tracer.config.base import NOT_IN_RESULTS, Settings, Share
+from tracer.config.comparison import ComparisonConfig
 
 
 class AggregateConfig(Settings):
@@ -36,9 +37,19 @@ class AggregateConfig(Settings):
         description="tokens before a firing that `feature_tokens.n_context` counts; 0: none. Costs firings x this",
     )
     n_promoted_tokens: int = Field(20, ge=1, description="promoted and suppressed tokens kept per feature")
+    comparisons: list[ComparisonConfig] = Field(
+        default_factory=list, description="sets of prompts whose graphs are compared, of different names"
+    )
     memory_limit_bytes: int = Field(
         4 * 1024**3,
         ge=2**28,
         description="memory of the database while it aggregates, bytes; what does not fit lies on disk meanwhile",
         json_schema_extra=NOT_IN_RESULTS,
     )
+
+    @field_validator("comparisons")
+    @classmethod
+    def _have_names_of_their_own(cls, comparisons: list[ComparisonConfig]) -> list[ComparisonConfig]:
+        if len({comparison.name for comparison in comparisons}) < len(comparisons):
+            raise ValueError("comparisons of different names")
+        return comparisons

@@ -5,7 +5,7 @@ results.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -42,9 +42,14 @@ def result_settings(settings: BaseModel) -> dict[str, Any]:
     for name, field in type(settings).model_fields.items():
         if field.json_schema_extra == NOT_IN_RESULTS:
             continue
-        value = getattr(settings, name)
-        kept[name] = result_settings(value) if isinstance(value, BaseModel) else value
+        kept[name] = _plain(getattr(settings, name))
     return kept
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return result_settings(value) if isinstance(value, BaseModel) else value
 
 
 def load_config(path: Path | str) -> RunConfig:
@@ -86,8 +91,10 @@ def _as_config_error(error: ValidationError, where: str) -> ConfigError:
     if first["type"] == "extra_forbidden":
         section: type[BaseModel] = RunConfig
         for part in first["loc"][:-1]:
-            annotation = section.model_fields[str(part)].annotation
-            section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else section
+            # a number is a place in a list, whose type says what stands there
+            annotation = None if isinstance(part, int) else section.model_fields[part].annotation
+            for inner in (annotation, *get_args(annotation)):
+                section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else section
         known = ", ".join(section.model_fields)
         return ConfigError(
             f"{where}, {setting}",
