@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from tracer.aggregate.hypergraph.cooccurrence import count_pairs
+from tracer.aggregate.hypergraph.pairs import count_pairs
 from tracer.aggregate.incidence import Incidence, Ints
 
 
@@ -60,5 +60,5 @@ def frequent_columns(incidence: Incidence, min_support: int) -> Columns:
 
 def frequent_pairs(incidence: Incidence, min_support: int) -> SharedColumns:
     """The pairs of items that at least `min_support` graphs of both sides together hold."""
-    pairs = count_pairs(incidence.matrix, min_support)
+    pairs = count_pairs(incidence, min_support)
     return SharedColumns(incidence.matrix.tocsc(), pairs.first, pairs.second)
