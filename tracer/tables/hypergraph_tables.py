@@ -8,8 +8,12 @@ def _null(suffix: str, which: str) -> tuple[Column, ...]:
     """What a pair is compared with under one null."""
     return (
         Column(f"expected{suffix}", "float", f"graphs expected with both under the length-aware null{which}", "graphs"),
-        Column(f"lift{suffix}", "float", f"support over expected{suffix}"),
-        Column(f"npmi{suffix}", "float", f"normalised pointwise mutual information under that null{which}, -1 to 1"),
+        Column(f"lift{suffix}", "float", f"support over expected{suffix}; null where nothing is expected"),
+        Column(
+            f"npmi{suffix}",
+            "float",
+            f"normalised pointwise mutual information under that null{which}, -1 to 1; null if in all graphs",
+        ),
         Column(f"p_above{suffix}", "float", "Poisson chance of at least this support", "probability"),
         Column(f"p_below{suffix}", "float", "Poisson chance of at most this support", "probability"),
         Column(
@@ -93,15 +97,17 @@ HYPEREDGES = Table(
         Column(
             "expected_given_parts",
             "float",
-            "the most that a subset with one member less explains: its graphs times the chance of the member left out "
+            "the most that two parts of it explain: the graphs of one times the chance of the other, over all splits "
             "(within strata, where there are strata)",
             "graphs",
         ),
         Column("lift_given_parts", "float", "support over expected_given_parts: beyond what smaller sets explain"),
         Column("p_above", "float", "Poisson chance of at least this support, given the parts", "probability"),
-        Column("q_above", "float", "p_above after Benjamini-Hochberg over the sets of this size", "probability"),
+        Column(
+            "q_above", "float", "p_above after Benjamini-Hochberg over all counted sets of this size", "probability"
+        ),
         Column("is_closed", "bool", "whether no further item is in all of its graphs"),
-        Column("is_maximal", "bool", "whether no listed or longer set above the least support contains it"),
+        Column("is_maximal", "bool", "whether no larger set, listed or not, is in `min_support` graphs"),
     ),
 )
 
@@ -132,7 +138,11 @@ HYPEREDGE_LIMITS = Table(
         Column("size", "int", "members of a set"),
         Column("min_support", "int", "least support that was asked for"),
         Column("min_support_listed", "int", "least support listed: larger where there were too many sets"),
-        Column("n_found", "int", "sets of this size at min_support or more; null where counting stopped before"),
+        Column(
+            "n_found",
+            "int",
+            "sets of this size, closed or not, at min_support or more; null where not all were counted",
+        ),
         Column("n_listed", "int", "closed sets of this size in `hyperedges`"),
     ),
 )

@@ -1,8 +1,8 @@
 """Counting by single bits: a table of graphs, one bit for each of some items, and sums over its rows.
 
-Rows are added without unpacking them, by full adders of whole words (Harley and Seal's carry-save adders): three rows of
-one weight become one of the same weight and one of twice the weight, until a single row of each weight is left. That is
-five operations on 64 items at a time for each row.
+Rows are added without unpacking them, by full adders of whole words (Harley and Seal's carry-save adders): three rows
+of one weight become one of the same weight and one of twice the weight, until a single row of each weight is left.
+That is five operations on 64 items at a time for each row.
 """
 
 import numpy as np

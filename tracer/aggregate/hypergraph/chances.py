@@ -74,15 +74,16 @@ class LengthAwareNull:
         return np.maximum(expected, 0.0)
 
 
-def fit_null(support: Ints, length: Ints) -> LengthAwareNull:
+def fit_null(support: Ints, length: Ints, n_length_bins: int = N_LENGTH_BINS) -> LengthAwareNull:
     """Fit the null to the margins of an incidence of items and graphs.
 
     Args:
         support: for each item the graphs that hold it, [n_items]; 0 is allowed.
         length: for each graph the distinct items that it holds, [n_graphs]; same sum as `support`, above 0.
+        n_length_bins: most cells; beyond them graphs of neighbouring lengths share one.
     """
     assert support.sum() == length.sum() > 0, "supports and lengths count the same incidence"
-    lengths, n_graphs, cell = condense(length, N_LENGTH_BINS)
+    lengths, n_graphs, cell = condense(length, n_length_bins)
     is_closed = bool(support.max() * lengths.max() / length.sum() <= RARE)
     supports, n_items, _ = condense(support[support > 0], N_SUPPORT_BINS)
     rate = lengths / length.sum() if is_closed else _fit_graph_rates(supports, n_items, lengths, n_graphs)

@@ -123,7 +123,7 @@ def _meetings_in_group(rare: sparse.csr_array) -> Ints:
 
 
 def _frequent_partners(tables: _Tables, block: tuple[int, int, int]) -> _Found:
-    """Pairs of a rank from `start` to `stop` - 1 with a commoner one that share enough graphs, and how many they share."""
+    """Pairs of a rank from `start` to `stop` - 1 with a commoner one that share enough graphs."""
     start, stop, min_support = block
     ranks = np.arange(start, stop)
     found = []

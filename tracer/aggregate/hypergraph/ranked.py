@@ -27,7 +27,7 @@ class Ranked:
 
     @classmethod
     def of(cls, incidence: Incidence, min_support: int, among: Ints | None = None) -> "Ranked":
-        """Keep the items that at least `min_support` graphs hold, and of these the ones in `among` where that is given."""
+        """Keep the items that at least `min_support` graphs hold; where `among` is given, only those in it."""
         support = incidence.support
         is_frequent = support >= max(min_support, 1)
         if among is not None:

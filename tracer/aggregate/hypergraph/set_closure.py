@@ -13,8 +13,10 @@ from tracer.aggregate.hypergraph.set_search import Block, dense_block
 from tracer.aggregate.incidence import Ints
 
 Bools = npt.NDArray[np.bool_]
-ROWS_AT_ONCE = 16_384
+ROWS_AT_ONCE = 4096
 SETS_AT_ONCE = 1024
+OWN = -(2**60)
+"""Count of a member in its own set, so that it is never the most."""
 
 SetsOfRarest = tuple[int, list[tuple[Places, Ints]], int]
 """Rank of the rarest member; members (ascending ranks) and supports of the sets, by size; `min_support`."""
@@ -34,28 +36,39 @@ def _judged(ranked: Ranked, rank: int, members: Places, support: Ints, min_suppo
         rows = ranked.by_graph[graphs[start : start + ROWS_AT_ONCE]]
         shared += np.bincount(rows.indices, minlength=len(shared))
     # an item in all graphs of a set shares as many with its rarest member
-    most = _most_shared(ranked, graphs, np.flatnonzero(shared >= support.min()), members)
-    is_closed = most < support
-    undecided = np.flatnonzero(most < min_support)
-    is_maximal = np.zeros(len(members), bool)
-    if len(undecided):
+    most, n_seen = _most_shared(ranked, graphs, np.flatnonzero(shared >= support.min()), members, min_support)
+    is_closed, is_maximal = most < n_seen, most < min_support
+    open_idx = np.flatnonzero(is_maximal)
+    if len(open_idx) and support.min() > min_support:
         items = np.flatnonzero(shared >= min_support)
-        is_maximal[undecided] = _most_shared(ranked, graphs, items, members[undecided]) < min_support
+        most, _ = _most_shared(ranked, graphs, items, members[open_idx], min_support)
+        is_maximal[open_idx] = most < min_support
     return is_closed, is_maximal
 
 
-def _most_shared(ranked: Ranked, graphs: Places, items: Ints, members: Places) -> Ints:
-    """For each set the most of its graphs that another of the items is in; 0 where there is no other."""
+def _most_shared(ranked: Ranked, graphs: Places, items: Ints, members: Places, min_support: int) -> tuple[Ints, Ints]:
+    """For each set the most of its graphs that another of the items is in, and how many of its graphs were looked at.
+
+    A set is left as soon as the answer is known: some graph lacks each item, and some item is in `min_support` graphs.
+    """
     columns = np.searchsorted(items, members)
     counts = np.zeros((len(members), len(items)), np.int64)
+    np.put_along_axis(counts, columns, OWN, axis=1)
+    most, n_seen = np.full(len(members), OWN), np.zeros(len(members), np.int64)
+    open_idx = np.arange(len(members))
     for start in range(0, len(graphs), ROWS_AT_ONCE):
         held = dense_block(ranked.by_graph[graphs[start : start + ROWS_AT_ONCE]], items)
         by_item, weights = np.ascontiguousarray(held.T), held.astype(np.float32)
-        for first in range(0, len(members), SETS_AT_ONCE):
-            some = slice(first, first + SETS_AT_ONCE)
-            counts[some] += (graphs_of_sets(by_item, columns[some]).astype(np.float32) @ weights).astype(np.int64)
-    np.put_along_axis(counts, columns, 0, axis=1)
-    return counts.max(axis=1)
+        for first in range(0, len(open_idx), SETS_AT_ONCE):
+            some = open_idx[first : first + SETS_AT_ONCE]
+            marks = graphs_of_sets(by_item, columns[some]).astype(np.float32)
+            counts[some] += (marks @ weights).astype(np.int64)
+            n_seen[some] += marks.sum(axis=1).astype(np.int64)
+            most[some] = counts[some].max(axis=1)
+        open_idx = open_idx[(most[open_idx] >= n_seen[open_idx]) | (most[open_idx] < min_support)]
+        if len(open_idx) == 0:
+            break
+    return most, n_seen
 
 
 def graphs_of_sets(by_item: Block, members: Ints) -> Block:

@@ -11,14 +11,14 @@ the size's least support the closed ones are listed:
   asked for.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from tracer.aggregate.hypergraph.ranked import Places, Ranked
 from tracer.aggregate.hypergraph.set_closure import Bools, SetsOfRarest, judge_sets
-from tracer.aggregate.hypergraph.set_search import Found, SearchBlock, Shortlist, search_sets
+from tracer.aggregate.hypergraph.set_search import SearchBlock, Shortlist, search_sets
 from tracer.aggregate.incidence import Incidence, Ints
 from tracer.aggregate.tasks import TaskMap, in_process
 
@@ -72,8 +72,9 @@ def recurring_sets(
     shortlist = Shortlist(dict.fromkeys(range(MIN_SIZE, max_size + 1), min_support), max_sets)
     n_triples = 0
     candidates: dict[int, list[tuple[Ints, Ints]]] = {size: [] for size in shortlist.thresholds}
-    found: Iterable[Found] = run(search_sets, ranked, _search_blocks(ranked, shortlist, min_support, max_sets))
-    for part in found if shortlist.thresholds else ():
+    if max_size < MIN_SIZE:
+        return RecurringSets(by_size=())
+    for part in run(search_sets, ranked, _search_blocks(ranked, shortlist, min_support, max_sets)):
         n_triples += part.n_triples
         shortlist.raise_to(part.thresholds)
         for members, support in part.sets.values():

@@ -55,7 +55,7 @@ def pair_measures(
         "n_a": np.ma.array(n_a),
         "n_b": np.ma.array(n_b),
         "support": np.ma.array(both),
-        "jaccard": _quotient(both, either),
+        "jaccard": quotient(both, either),
     }
     expected = np.zeros(len(both))
     if support.sum() > 0:
@@ -96,7 +96,8 @@ def _by_parts(function: np.ufunc, counts: Ints, expected: Floats) -> Floats:
     return chance
 
 
-def _quotient(numerator: Floats | Ints, denominator: Floats | Ints) -> np.ma.MaskedArray:
+def quotient(numerator: Floats | Ints, denominator: Floats | Ints) -> np.ma.MaskedArray:
+    """Masked where the denominator is 0."""
     undefined = denominator == 0
     values = np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=~undefined)
     return np.ma.array(values, mask=undefined)
@@ -104,7 +105,7 @@ def _quotient(numerator: Floats | Ints, denominator: Floats | Ints) -> np.ma.Mas
 
 def _against(both: Ints, expected: Floats, n_graphs: int, n_tested: int, suffix: str) -> Measures:
     nothing_expected = expected <= 0
-    lift = _quotient(both, expected)
+    lift = quotient(both, expected)
     with np.errstate(divide="ignore"):
         surprise = -np.log(both / max(n_graphs, 1))
         information = np.log(lift.data)
