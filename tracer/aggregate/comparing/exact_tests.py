@@ -10,7 +10,7 @@ discovery rate among the tested items stays what it is.
 import numpy as np
 from scipy import special, stats
 
-from tracer.aggregate.hypergraph.cooccurrence import benjamini_hochberg
+from tracer.aggregate.hypergraph.significance import benjamini_hochberg
 from tracer.aggregate.incidence import Floats, Ints
 
 LEVEL = 0.05

@@ -3,11 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from tracer.aggregate.hypergraph.chances import support_in_strata
+from tracer.aggregate.hypergraph.hyperedges import add_hyperedges, create_hyperedges
 from tracer.aggregate.hypergraph.pairs import Pairs, count_pairs
 from tracer.aggregate.hypergraph.remembered import count_pairs_on
 from tracer.aggregate.hypergraph.significance import Measures, pair_measures
 from tracer.aggregate.incidence import Incidence, Ints
-from tracer.aggregate.reading import component_incidence, component_names, feature_incidence, read_strata
+from tracer.aggregate.reading import (
+    component_incidence,
+    component_names,
+    feature_incidence,
+    position_incidence,
+    read_strata,
+)
 from tracer.aggregate.tasks import TaskMap
 from tracer.config import AggregateConfig
 from tracer.tables.building import create_table, insert_columns
@@ -49,8 +56,14 @@ def build_hypergraph(
     for end, place in (("a", pairs.first), ("b", pairs.second)):
         places |= {f"layer_{end}": items.places[place, 0], f"feature_{end}": items.places[place, 1]}
     _insert_pairs(connection, "cooccurrence", places, _measures(incidence, pairs, config))
-    for name in ("hyperedges", "hyperedge_members", "hyperedge_limits"):
-        create_table(connection, TABLES[name])
+    say("sets of features")
+    create_hyperedges(connection)
+    add_hyperedges(connection, items, incidence, config, run=run)
+    del incidence
+    say("sets of components, and of features at positions")
+    for read in (component_incidence, position_incidence):
+        items, incidence = read(connection, strata)
+        add_hyperedges(connection, items, incidence, config, run=run)
 
 
 def _measures(incidence: Incidence, pairs: Pairs, config: AggregateConfig) -> Measures:
