@@ -115,25 +115,26 @@ def _limits(memory_limit_bytes: int | None, spill: str) -> dict[str, str | int]:
 
 def create_table(connection: Connection, table: Table, extra_columns: dict[str, str] | None = None) -> None:
     """Make an empty declared table, its meanings as comments; `extra_columns` gives further names and DuckDB types."""
-    connection.execute(table.ddl())
-    for name, duckdb_type in (extra_columns or {}).items():
-        connection.execute(f"ALTER TABLE {quoted(table.name)} ADD COLUMN {quoted(name)} {duckdb_type}")
-    connection.execute(f"COMMENT ON TABLE {quoted(table.name)} IS {literal(f'one row per {table.grain}')}")
-    _comment_columns(connection, table)
-
-
-def _comment_columns(connection: Connection, table: Table) -> None:
-    for column in table.columns:
-        meaning = f"{column.meaning} [{column.unit}]" if column.unit else column.meaning
-        place = f"{quoted(table.name)}.{quoted(column.name)}"
-        connection.execute(f"COMMENT ON COLUMN {place} IS {literal(meaning)}")
+    name = quoted(table.name)
+    more = [f"ALTER TABLE {name} ADD COLUMN {quoted(column)} {kind}" for column, kind in (extra_columns or {}).items()]
+    _make(connection, [table.ddl(), *more, *_comments("TABLE", table)])
 
 
 def create_view(connection: Connection, table: Table, query: str) -> None:
     """Make a declared view, its meanings as comments."""
-    connection.execute(f"CREATE VIEW {quoted(table.name)} AS {query}")
-    connection.execute(f"COMMENT ON VIEW {quoted(table.name)} IS {literal(f'one row per {table.grain}')}")
-    _comment_columns(connection, table)
+    _make(connection, [f"CREATE VIEW {quoted(table.name)} AS {query}", *_comments("VIEW", table)])
+
+
+def _make(connection: Connection, statements: Sequence[str]) -> None:
+    # each on its own would be made durable on its own
+    connection.execute(";\n".join(["BEGIN", *statements, "COMMIT"]))
+
+
+def _comments(kind: str, table: Table) -> Iterator[str]:
+    yield f"COMMENT ON {kind} {quoted(table.name)} IS {literal(f'one row per {table.grain}')}"
+    for column in table.columns:
+        meaning = f"{column.meaning} [{column.unit}]" if column.unit else column.meaning
+        yield f"COMMENT ON COLUMN {quoted(table.name)}.{quoted(column.name)} IS {literal(meaning)}"
 
 
 def view_parts(
