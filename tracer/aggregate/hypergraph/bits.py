@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 4095
 """Most rows that are added before their sum is unpacked."""
 
 
-def bit_table(graph_start: Ints, bits: npt.NDArray[np.integer]) -> Words:
+def bit_table(graph_start: npt.NDArray[np.integer], bits: npt.NDArray[np.integer]) -> Words:
     """Bits of graphs, [n_graphs + 1, N_BITS / 64]; the last row is empty.
 
     Args:
@@ -44,7 +44,7 @@ class RowAdder:
     def __init__(self) -> None:
         self._scratch = np.empty(0, np.uint64)
 
-    def sums(self, table: Words, lists: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    def sums(self, table: Words, lists: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
         """For each list of rows how often each bit is set in them.
 
         Args:
@@ -111,7 +111,7 @@ def _add_three(rows: Words, odd: Words, carry: Words) -> None:
     np.bitwise_xor(odd, three, out=one)
 
 
-def _unpacked(digits: list[Words]) -> npt.NDArray[np.int32]:
+def _unpacked(digits: list[Words]) -> npt.NDArray[np.integer]:
     """Numbers [n_lists, 64 n_words] from their binary digits [n_lists, n_words], the lowest first."""
     total = np.zeros((digits[0].shape[0], digits[0].shape[1] * 64), np.int32)
     for low in range(0, len(digits), 8):

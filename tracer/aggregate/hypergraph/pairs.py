@@ -24,7 +24,7 @@ ROWS_PER_TASK = 2_000_000
 PRODUCTS_AT_ONCE = 4_000_000
 GRAPHS_AT_ONCE = 2048
 
-Counts = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.integer]
 _Found = tuple[Ints, Ints, Counts]
 """Of pairs: the rarer rank, the commoner one, shared graphs."""
 

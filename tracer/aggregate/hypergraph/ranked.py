@@ -8,7 +8,7 @@ from scipy import sparse
 
 from tracer.aggregate.incidence import Incidence, Ints
 
-Places = npt.NDArray[np.int32]
+Places = npt.NDArray[np.integer]
 GRAPHS_AT_ONCE = 65_536
 
 
