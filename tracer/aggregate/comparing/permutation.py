@@ -5,8 +5,9 @@ count within strata the hypergeometric one, of swapped pairs the root of the num
 that the largest of them, over all items of a kind, reaches an item's own is its family-wise p (Westfall and Young 1993,
 single-step maxT); the observed deal counts as one of the deals, so p is at least `1 / (n_deals + 1)`.
 
-Cost: (graph, item) incidences times deals multiplications, about a billion a second; memory: one block of items and
-one of deals.
+Cost: (graph, item) incidences times deals multiplications, one to two billion a second on a core of 2026, and where
+items are pairs, making their columns for every pass; 20,000 graphs, 4,600 features and 1,000 deals take 2 s, and
+760,000 pairs of them 45 s. Memory: one block of items and one of deals.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from tracer.aggregate.comparing.items import Items
 from tracer.aggregate.comparing.sides import Deals, Sides
 from tracer.aggregate.incidence import Floats
 
-DEALS_AT_ONCE = 64
+DEAL_BYTES = 2**27
+"""Room for deals, bytes; every pass over the items makes them anew, so the fewer passes the better."""
+MAX_DEALS_AT_ONCE = 1024
 ITEMS_AT_ONCE = 4096
 ROUNDING = 1e-5
 """Differences this near, in standard deviations, are equal."""
@@ -38,8 +41,9 @@ def family_wise_p(sides: Sides, items: Items, *, n_deals: int, seed: int) -> Flo
     observed = np.zeros(items.n_items)
     largest = np.zeros(n_deals)
     as_it_is = _as_it_is(sides)
-    for start in range(0, n_deals, DEALS_AT_ONCE):
-        stop = min(start + DEALS_AT_ONCE, n_deals)
+    n_at_once = min(max(DEAL_BYTES // (4 * max(sides.n_units, 1)), 1), MAX_DEALS_AT_ONCE)
+    for start in range(0, n_deals, n_at_once):
+        stop = min(start + n_at_once, n_deals)
         deals = sides.deal(seed, start, stop)
         for places, by_item, centre, spread in _blocks(sides, items):
             if start == 0:
