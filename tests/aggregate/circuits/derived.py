@@ -1,0 +1,106 @@
+"""What circuits and motifs are made from, filled by plain SQL from prompts, graphs, nodes and edges."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from tracer.aggregate.hypergraph.pairs import count_pairs
+from tracer.aggregate.hypergraph.significance import pair_measures
+from tracer.aggregate.incidence import Incidence
+from tracer.tables.building import create_table, insert_columns
+from tracer.tables.database import Connection, literal, quoted
+from tracer.tables.frequency_tables import EDGE_KEY
+from tracer.tables.schema import TABLES
+
+KEY = ", ".join(EDGE_KEY)
+IN_GRAPH = """
+CREATE OR REPLACE TEMP TABLE derived_edges AS
+WITH ends AS (
+    SELECT graph_id, node_idx, kind, coalesce(layer, -1) AS layer, coalesce(feature, token_id) AS idx, token
+    FROM nodes WHERE kind <> 'error'
+)
+SELECT graph_id, s.kind AS source_kind, s.layer AS source_layer, s.idx AS source_feature,
+    t.kind AS target_kind, t.layer AS target_layer, t.idx AS target_feature,
+    min(CASE WHEN s.kind = 'token' THEN s.token END) AS source_token,
+    min(CASE WHEN t.kind = 'logit' THEN t.token END) AS target_token,
+    fsum(weight) AS weight, fsum(edge_score) AS score
+FROM edges JOIN ends AS s USING (graph_id) JOIN ends AS t USING (graph_id)
+WHERE s.node_idx = edges.source_idx AND t.node_idx = edges.target_idx
+GROUP BY ALL
+"""
+MEASURES = """min(source_token) AS source_token, min(target_token) AS target_token, count(*) AS support,
+    count(*) / any_value(n_graphs) AS frequency, fsum(weight) / count(*) AS weight_mean,
+    stddev_samp(weight) AS weight_sd,
+    greatest(count(*) FILTER (weight > 0), count(*) FILTER (weight < 0)) / count(*) AS sign_agreement,
+    fsum(score) AS edge_score_sum"""
+
+
+def derive(connection: Connection, by: Sequence[str], min_support: int) -> None:
+    """Make `edge_stats`, `edge_frequency`, `feature_frequency` and `cooccurrence`."""
+    connection.execute(IN_GRAPH)
+    columns = [
+        f"SELECT graph_id, {literal(name)} AS by_column, CAST(prompts.{quoted(name)} AS VARCHAR) AS by_value "
+        f"FROM graphs JOIN prompts USING (prompt_id) WHERE prompts.{quoted(name)} IS NOT NULL"
+        for name in by
+    ]
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE derived_values AS {' UNION ALL '.join(columns)}")
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE derived_sizes AS "
+        "SELECT by_column, by_value, count(*) AS n_graphs FROM derived_values GROUP BY ALL"
+    )
+    for name in ("edge_stats", "edge_frequency", "feature_frequency", "cooccurrence"):
+        create_table(connection, TABLES[name])
+    _edges(connection, min_support)
+    connection.execute(
+        """
+        INSERT INTO feature_frequency BY NAME
+        WITH held AS (
+            SELECT graph_id, layer, feature, count(*) AS n, fsum(influence) AS influence
+            FROM nodes WHERE kind = 'feature' GROUP BY ALL
+        )
+        SELECT by_column, by_value, layer, feature, count(*) AS support, any_value(n_graphs) AS n_graphs,
+            count(*) / any_value(n_graphs) AS frequency, count(*) = any_value(n_graphs) AS is_always_on,
+            sum(n) AS n_nodes, fsum(influence) AS influence_sum, fsum(influence) / count(*) AS influence_mean,
+            stddev_samp(influence) AS influence_sd
+        FROM held JOIN derived_values USING (graph_id) JOIN derived_sizes USING (by_column, by_value)
+        GROUP BY by_column, by_value, layer, feature
+        """
+    )
+    _pairs(connection, min_support)
+    for name in ("derived_edges", "derived_values", "derived_sizes"):
+        connection.execute(f"DROP TABLE {name}")
+
+
+def _edges(connection: Connection, min_support: int) -> None:
+    connection.execute(
+        f"INSERT INTO edge_stats BY NAME SELECT {KEY}, {MEASURES} "
+        f"FROM derived_edges CROSS JOIN (SELECT count(*) AS n_graphs FROM graphs) "
+        f"GROUP BY {KEY} HAVING count(*) >= {min_support}"
+    )
+    connection.execute(
+        f"INSERT INTO edge_frequency BY NAME "
+        f"SELECT by_column, by_value, {KEY}, any_value(n_graphs) AS n_graphs, {MEASURES} "
+        f"FROM derived_edges JOIN derived_values USING (graph_id) JOIN derived_sizes USING (by_column, by_value) "
+        f"GROUP BY by_column, by_value, {KEY} HAVING count(*) >= {min_support}"
+    )
+
+
+def _pairs(connection: Connection, min_support: int) -> None:
+    held = connection.execute("SELECT DISTINCT graph_id, layer, feature FROM nodes WHERE kind = 'feature'").fetchnumpy()
+    if len(held["layer"]) == 0:
+        return
+    (n_graphs,) = connection.execute("SELECT count(*) FROM graphs").fetchall()[0]
+    _, row = np.unique(held["graph_id"].astype(str), return_inverse=True)
+    places = np.column_stack([held["layer"], held["feature"]]).astype(np.int64)
+    features, column = np.unique(places, axis=0, return_inverse=True)
+    incidence = Incidence.of(row, column.ravel(), (n_graphs, len(features)))
+    assert isinstance(incidence.matrix, sparse.csr_array)
+    pairs = count_pairs(incidence, min_support)
+    measures = pair_measures(pairs, support=incidence.support, length=incidence.length, min_support=min_support)
+    ends = {
+        f"{column}_{end}": features[place, at]
+        for end, place in (("a", pairs.first), ("b", pairs.second))
+        for at, column in enumerate(("layer", "feature"))
+    }
+    insert_columns(connection, TABLES["cooccurrence"], ends | measures)

@@ -1,0 +1,65 @@
+"""Communities of a weighted graph of features: Louvain's method, from networkx (BSD)."""
+
+import networkx as nx
+import numpy as np
+from scipy import sparse
+
+from tracer.aggregate.circuits.resampling import unit_rows
+from tracer.aggregate.incidence import Floats, Ints
+
+N_NEIGHBOURS = 10
+ALIKE = 0.5
+"""Least cosine similarity of two profiles that make a link: half of what the features do is the same."""
+ROWS_PER_BLOCK = 512
+DIGITS = 9
+"""Similarities are rounded, so that the last bits of a sum decide nothing."""
+
+
+def communities(first: Ints, second: Ints, weight: Floats, n_items: int, seed: int) -> Ints:
+    """The community of each item, [n_items]; -1 for one without a link.
+
+    Args:
+        first: one end of each link, [n_links].
+        second: the other end.
+        weight: weights above 0.
+        n_items: items, numbered from 0.
+        seed: of the order in which Louvain's method visits them.
+    """
+    label = np.full(n_items, -1, np.int64)
+    if len(first) == 0:
+        return label
+    order = np.lexsort((second, first))
+    graph = nx.Graph()
+    graph.add_nodes_from(np.unique(np.concatenate([first, second])).tolist())
+    links = zip(first[order].tolist(), second[order].tolist(), weight[order].tolist(), strict=True)
+    graph.add_weighted_edges_from(links)
+    for number, members in enumerate(nx.community.louvain_communities(graph, seed=seed)):
+        label[sorted(members)] = number
+    return label
+
+
+def alike(rows: sparse.csr_array) -> tuple[Ints, Ints, Floats]:
+    """Pairs of items whose rows have a cosine similarity of at least `ALIKE`, each among the `N_NEIGHBOURS` nearest of
+    the other or the other way round: (first, second, similarity), first < second.
+
+    Args:
+        rows: one row per item, [n_items, n_columns]; empty rows are like none.
+    """
+    rows = unit_rows(rows)
+    columns = rows.T.tocsr()
+    pairs: list[tuple[Ints, Ints, Floats]] = []
+    for start in range(0, rows.shape[0], ROWS_PER_BLOCK):
+        similarity = np.round((rows[start : start + ROWS_PER_BLOCK] @ columns).toarray(), DIGITS)
+        own = np.arange(len(similarity))
+        similarity[own, own + start] = 0.0
+        # a stable sort leaves ties in the order of the items
+        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :N_NEIGHBOURS]
+        values = np.take_along_axis(similarity, nearest, axis=1)
+        row, place = np.nonzero(values >= ALIKE)
+        pairs.append((row + start, nearest[row, place], values[row, place]))
+    if not pairs:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    one, other, value = (np.concatenate([pair[place] for pair in pairs]) for place in range(3))
+    first, second = np.minimum(one, other), np.maximum(one, other)
+    _, unique = np.unique(first * rows.shape[0] + second, return_index=True)
+    return first[unique], second[unique], value[unique]

@@ -1,0 +1,11 @@
+-- question: which number does each recurring edge have?
+-- grain:    edge of `edge_stats`
+-- cost:     one sort of them
+CREATE OR REPLACE TEMP TABLE circuit_edge_numbers AS
+SELECT row_number() OVER (
+        ORDER BY source_kind, source_layer, source_feature, target_kind, target_layer, target_feature
+    ) - 1 AS edge_idx,
+    source_kind, source_layer, source_feature, target_kind, target_layer, target_feature,
+    support, weight_mean
+FROM edge_stats
+ORDER BY edge_idx
