@@ -20,7 +20,7 @@ def main(n_corpora: int = 50) -> None:
     sets_found, score.found = score.found, {}
     score_tasks((task_corpus(seed) for seed in seeds), score)
     print(
-        f"mean false-discovery proportion at q <= {LEVEL} over {n_corpora} corpora (standard error), discoveries a corpus"
+        f"mean false-discovery proportion at q <= {LEVEL} over {n_corpora} corpora (standard error), discoveries"
     )
     for name in score.proportions:
         mean, error = score.mean(name)

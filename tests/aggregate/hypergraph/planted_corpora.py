@@ -1,4 +1,4 @@
-"""Corpora of graphs in which it is known what belongs together: independent features of mixed frequency, and planted ones.
+"""Corpora of graphs in which it is known what belongs together: independent features of mixed frequency, and others.
 
 A graph has a room b, lognormal; a feature is in it with the chance 1 - exp(-a b), and so is each planted thing. A
 planted set of strength s comes as a whole in that share of the graphs of each member and leaves the rest of them to its
@@ -106,8 +106,7 @@ def planted_corpus(recipe: Recipe, seed: int) -> Corpus:
     avoiding = []
     for frequency, strength in recipe.avoiding:
         avoiding.append(Planted(kind="avoiding", members=_next(held, 2), frequency=frequency, strength=strength))
-        one, other = (_draw(rng, room, _rate(room, frequency)) for _ in range(2))
-        held += [one, other & ~(one & (rng.random(len(room)) < strength))]
+        held += _draw_apart(rng, room, _rate(room, frequency), strength)
     graph, item = np.nonzero(np.column_stack(held))
     incidence = Incidence.of(graph, item, (len(room), len(held)))
     return Corpus(incidence=incidence, planted=tuple(planted), avoiding=tuple(avoiding))
@@ -130,6 +129,17 @@ def _next(held: list[npt.NDArray[np.bool_]], size: int) -> tuple[int, ...]:
 
 def _draw(rng: np.random.Generator, room: Floats, rate: float) -> npt.NDArray[np.bool_]:
     return rng.random(len(room)) < -np.expm1(-rate * room)
+
+
+def _draw_apart(rng: np.random.Generator, room: Floats, rate: float, strength: float) -> list[npt.NDArray[np.bool_]]:
+    """Two features of one rate; in a graph with the first the second is rarer by the strength, or by what is possible.
+
+    Without the first it is more frequent, so that its chance in a graph of this room stays what it was.
+    """
+    chance = -np.expm1(-rate * room)
+    one = rng.random(len(room)) < chance
+    moved = np.minimum(strength * chance, (1 - chance) ** 2 / chance)
+    return [one, rng.random(len(room)) < np.where(one, chance - moved, chance + moved * chance / (1 - chance))]
 
 
 def _rate(room: Floats, frequency: float) -> float:

@@ -22,7 +22,7 @@ MAX_SETS = 200_000
 
 @dataclass(slots=True)
 class Score:
-    """Over corpora: false-discovery proportions and numbers of discoveries by name, and what was found of the planted."""
+    """Over corpora: false-discovery proportions and numbers of discoveries by name; what was found of the planted."""
 
     proportions: dict[str, list[float]] = field(default_factory=dict)
     discoveries: dict[str, list[int]] = field(default_factory=dict)

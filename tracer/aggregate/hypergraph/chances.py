@@ -10,11 +10,13 @@ the others, with a chance that grows with the graph's length:
   `E_ab` above `min(n_a, n_b)`, and rare ones too little in long graphs, since items that every graph holds take up the
   same room in all of them.
 
-The forms agree where both apply. Lengths are given: where one item has taken a place, one place less is left for the
-others. The chance of two items of a graph is therefore `p_a p_b (1 - (1 - p_a) (1 - p_b) / d)`, with
-`d = sum_f p_f (1 - p_f)` of the graph (Hajek 1964, for samples of fixed size); for rare items the closed form gives
-`E_ab = n_a n_b sum(len (len - 1)) / sum(len)^2`. Without the correction expectations are too large by one part in the
-length, and pairs of common items seem to avoid each other.
+The forms agree where both apply. A length is a noisy measure of a graph's room `b`: given `b` it has the mean
+`sum_f p_f` and the variance `v = sum_f p_f (1 - p_f)`, and items that are there by chance make the graph longer and so
+each other more expected. With `c_f = d p_f / d log b` and `C = sum_f c_f`, the noise moves `p_f` by `c_f / C` for every
+item too many. So the sum of `p_a p_b` over graphs is too large by that of `c_a c_b v / C^2`, which is taken off; for
+rare items the closed form gives `E_ab = n_a n_b sum(len (len - 1)) / sum(len)^2`. And where graphs are known to hold
+some items i, another's chance in them is too large by `(c_f / C) sum_i (1 - p_i)`. Without these corrections
+expectations are too large by about one part in the length, and pairs of common items seem to avoid each other.
 
 Items of equal support have equal chances, and so have graphs of equal length: everything is over distinct values only,
 whatever the size of the run. One null is fitted to the run or one to each stratum.
@@ -23,6 +25,7 @@ whatever the size of the run. One null is fitted to the run or one to each strat
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from tracer.aggregate.incidence import Floats, Incidence, Ints
 
@@ -42,12 +45,14 @@ class LengthAwareNull:
     """Chances of items over graphs grouped by length into cells.
 
     `cell` [n_graphs] places a graph; `n_graphs` [n_cells] counts a cell's graphs, `rate` [n_cells] is their `b` (in
-    closed form `len / sum(len)`) and `room` [n_cells] their `d`, at least 1, which keeps corrected chances positive.
+    closed form `len / sum(len)`), `reach` [n_cells] their `C` and `room` [n_cells] their `C^2 / v`. Both are at least
+    1, which keeps corrected chances positive.
     """
 
     cell: Ints
     n_graphs: Floats
     rate: Floats
+    reach: Floats
     room: Floats
     is_closed: bool
 
@@ -60,10 +65,10 @@ class LengthAwareNull:
         supports = np.union1d(support_a, support_b)
         row_a, row_b = np.searchsorted(supports, support_a), np.searchsorted(supports, support_b)
         chance = self.chances(supports)
-        # both terms of p_a p_b - p_a (1 - p_a) p_b (1 - p_b) / d as one product of matrices
-        spread = chance * (1 - chance)
-        right = np.hstack([chance, spread]).T
-        left = np.hstack([chance * self.n_graphs, -spread * (self.n_graphs / self.room)])
+        # both terms of p_a p_b - c_a c_b v / C^2 as one product of matrices
+        slope = slopes(chance, is_closed=self.is_closed)
+        right = np.hstack([chance, slope]).T
+        left = np.hstack([chance * self.n_graphs, -slope * (self.n_graphs / self.room)])
         expected = np.empty(len(support_a))
         order = np.argsort(row_a, kind="stable")
         bounds = np.searchsorted(row_a[order], np.arange(0, len(supports) + ROWS_AT_ONCE, ROWS_AT_ONCE))
@@ -88,8 +93,22 @@ def fit_null(support: Ints, length: Ints, n_length_bins: int = N_LENGTH_BINS) ->
     supports, n_items, _ = condense(support[support > 0], N_SUPPORT_BINS)
     rate = lengths / length.sum() if is_closed else _fit_graph_rates(supports, n_items, lengths, n_graphs)
     chance = _chances(supports, rate, n_graphs, is_closed=is_closed)
-    room = np.maximum(n_items @ (chance * (1 - chance)), 1.0)
-    return LengthAwareNull(cell=cell, n_graphs=n_graphs, rate=rate, room=room, is_closed=is_closed)
+    noise = n_items @ (chance * (1 - chance))
+    reach = n_items @ slopes(chance, is_closed=is_closed)
+    room = np.divide(reach**2, noise, out=np.ones(len(noise)), where=noise > 0)
+    return LengthAwareNull(
+        cell=cell,
+        n_graphs=n_graphs,
+        rate=rate,
+        reach=np.maximum(reach, 1.0),
+        room=np.maximum(room, 1.0),
+        is_closed=is_closed,
+    )
+
+
+def slopes(chance: Floats, *, is_closed: bool) -> Floats:
+    """How fast chances rise with the logarithm of a graph's room, at most as large as the chances."""
+    return chance if is_closed else -special.xlog1py(1 - chance, -chance)
 
 
 def support_in_strata(incidence: Incidence) -> Ints:

@@ -17,7 +17,7 @@ from itertools import combinations
 
 import numpy as np
 
-from tracer.aggregate.hypergraph.chances import LengthAwareNull, fit_null, support_in_strata
+from tracer.aggregate.hypergraph.chances import LengthAwareNull, fit_null, slopes, support_in_strata
 from tracer.aggregate.hypergraph.part_counts import part_counts
 from tracer.aggregate.hypergraph.ranked import Ranked
 from tracer.aggregate.hypergraph.sets import SetsOfSize
@@ -41,6 +41,8 @@ class _Nulls:
     nulls: tuple[LengthAwareNull, ...]
     support: Ints
     cell: Ints
+    n_graphs: Floats
+    reach: Floats
     room: Floats
 
     @classmethod
@@ -59,20 +61,28 @@ class _Nulls:
             kept.append(support[item])
             cell[graphs] = n_cells + nulls[-1].cell
             n_cells += len(nulls[-1].rate)
-        room = np.concatenate([null.room for null in nulls])
-        return cls(nulls=tuple(nulls), support=np.array(kept, np.int64), cell=cell, room=room)
+        return cls(
+            nulls=tuple(nulls),
+            support=np.array(kept, np.int64),
+            cell=cell,
+            n_graphs=np.concatenate([null.n_graphs for null in nulls]),
+            reach=np.concatenate([null.reach for null in nulls]),
+            room=np.concatenate([null.room for null in nulls]),
+        )
 
-    @property
-    def n_graphs(self) -> Floats:
-        return np.concatenate([null.n_graphs for null in self.nulls])
+    def chances(self, support: Ints) -> tuple[Floats, Floats]:
+        """Chance in each cell of what has these supports by null: [n_nulls, n_things] to [n_things, n_cells].
 
-    def chances(self, support: Ints) -> Floats:
-        """Chance in each cell of what has these supports by null: [n_nulls, n_things] to [n_things, n_cells]."""
-        chances = []
+        Beside it how fast the chance rises with the logarithm of a graph's room, as a share of the chance.
+        """
+        chances, rises = [], []
         for null, within in zip(self.nulls, support, strict=True):
             distinct, place = np.unique(within, return_inverse=True)
-            chances.append(null.chances(distinct)[place])
-        return np.hstack(chances)
+            chance = null.chances(distinct)
+            slope = slopes(chance, is_closed=null.is_closed)
+            rises.append(np.divide(slope, chance, out=np.ones(chance.shape), where=chance > 0)[place])
+            chances.append(chance[place])
+        return np.hstack(chances), np.hstack(rises)
 
     def by_null(self, counts: Ints) -> Ints:
         """Counts by cell as counts by null: [n_things, n_cells] to [n_nulls, n_things]."""
@@ -135,17 +145,17 @@ def _expected(shared: _Shared, members: Ints) -> Floats:
 
 def _independent(nulls: _Nulls, members: Ints) -> Floats:
     ranks, place = np.unique(members, return_inverse=True)
-    chance = nulls.chances(nulls.support[:, ranks])[place.reshape(members.shape)]
+    chance, rise = (of_rank[place.reshape(members.shape)] for of_rank in nulls.chances(nulls.support[:, ranks]))
     expected = nulls.n_graphs * chance.prod(axis=1)
     for one, other in combinations(range(members.shape[1]), 2):
-        expected *= _room_left(chance[:, one], chance[:, other], nulls.room)
+        expected *= 1 - rise[:, one] * rise[:, other] / nulls.room
     return expected.sum(axis=1)
 
 
 def _given_parts(shared: _Shared, members: Ints) -> Floats:
     nulls, size = shared.parts, members.shape[1]
     ranks, place = np.unique(members, return_inverse=True)
-    alone = nulls.chances(nulls.support[:, ranks])
+    alone, rise_alone = nulls.chances(nulls.support[:, ranks])
     place = place.reshape(members.shape)
     counts = {
         n: part_counts(shared.ranked, nulls.cell, len(nulls.room), members, n) for n in range(2, size)
@@ -155,14 +165,10 @@ def _given_parts(shared: _Shared, members: Ints) -> Floats:
     for n_taken in range(1, size // 2 + 1):
         for taken in combinations(range(size), n_taken):
             left = tuple(position for position in range(size) if position not in taken)
-            chance = alone[place[:, taken[0]]] if n_taken == 1 else chances[n_taken][counts[n_taken].place[taken]]
-            explained = counts[len(left)].counts[counts[len(left)].place[left]] * chance
-            for position in left:
-                explained *= _room_left(alone[place[:, position]], chance, nulls.room)
-            most = np.maximum(most, explained.sum(axis=1))
+            of_taken = place[:, taken[0]] if n_taken == 1 else counts[n_taken].place[taken]
+            chance, rise = (values[of_taken] for values in ((alone, rise_alone) if n_taken == 1 else chances[n_taken]))
+            # members of the other part make their graphs longer than their room is
+            excess = sum((1 - alone[place[:, position]] for position in left), np.zeros(chance.shape))
+            chance = chance * np.maximum(1 - rise * excess / nulls.reach, 0.0)
+            most = np.maximum(most, (counts[len(left)].counts[counts[len(left)].place[left]] * chance).sum(axis=1))
     return most
-
-
-def _room_left(chance: Floats, other: Floats, room: Floats) -> Floats:
-    """By how much one of two chances falls for the place that the other takes (`chances`)."""
-    return 1 - (1 - chance) * (1 - other) / room
