@@ -38,6 +38,8 @@ from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
 
 CONCATENATED = ("graphs", "logits", "nodes", "edges", "head_loadings", "qk_edges")
 COUNTED_BY_TOKEN = ("token_counts", "feature_tokens", "feature_activation_hist")
+COUNTED_BY = ("by", "head_share", "min_support", "n_examples")
+"""The settings on which a state depends."""
 APPENDED = ("prompts", *CONCATENATED, *COUNTED_BY_TOKEN, "examples")
 """The tables to which an earlier build's are added; all others are made anew."""
 
@@ -137,8 +139,9 @@ def earlier_parts(site: Site, parts: Parts, settings: str) -> frozenset[str]:
 
 
 def settings_hash(config: AggregateConfig, metadata_columns: Mapping[str, str], tracer_version: str) -> str:
-    """Hash of what a state depends on beside the parts."""
-    told = [result_settings(config), dict(metadata_columns), SCHEMA_VERSION, tracer_version]
+    """Hash of what a state, and the tables that are appended to, depend on beside the parts."""
+    counted = result_settings(config)
+    told = [{name: counted[name] for name in COUNTED_BY}, dict(metadata_columns), SCHEMA_VERSION, tracer_version]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,9 +1,13 @@
 """The settings of aggregation."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from tracer.config.base import NOT_IN_RESULTS, Settings, Share
 from tracer.config.comparison import ComparisonConfig
+
+Granularity = Literal["feature", "component", "position"]
 
 
 class AggregateConfig(Settings):
@@ -24,6 +28,10 @@ class AggregateConfig(Settings):
         ge=1,
         description="fewest graphs that a set of three or more shares; none given: min_support, or one in 100 graphs "
         "where that is more",
+    )
+    sets_of: list[Granularity] = Field(
+        default_factory=lambda: ["feature", "component", "position"],
+        description="what sets of three or more are made of: features, components, features at a token position",
     )
     max_set_size: int = Field(5, ge=3, description="most members of a set that is looked for")
     max_sets: int = Field(

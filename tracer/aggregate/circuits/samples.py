@@ -127,7 +127,9 @@ def read_edges(connection: Connection) -> Edges:
     )
 
 
-def edges_in_graphs(connection: Connection, graph_ids: npt.NDArray[np.str_], n_edges: int, circuit_id: str) -> EdgesInGraphs:
+def edges_in_graphs(
+    connection: Connection, graph_ids: npt.NDArray[np.str_], n_edges: int, circuit_id: str
+) -> EdgesInGraphs:
     """What the sampled graphs of a value hold, in the order of `graph_ids` (`sampled_graphs`)."""
     found = connection.execute(
         "SELECT graph_id, edge_idx, weight, edge_score FROM circuit_graph_edges "

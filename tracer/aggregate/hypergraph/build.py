@@ -21,6 +21,12 @@ from tracer.tables.building import create_table, insert_columns
 from tracer.tables.database import Connection
 from tracer.tables.schema import TABLES
 
+INCIDENCES = {
+    "feature": feature_incidence,
+    "component": component_incidence,
+    "position": position_incidence,
+}  # fmt: skip
+
 
 def build_hypergraph(
     connection: Connection,
@@ -56,13 +62,12 @@ def build_hypergraph(
     for end, place in (("a", pairs.first), ("b", pairs.second)):
         places |= {f"layer_{end}": items.places[place, 0], f"feature_{end}": items.places[place, 1]}
     _insert_pairs(connection, "cooccurrence", places, _measures(incidence, pairs, config))
-    say("sets of features")
     create_hyperedges(connection)
-    add_hyperedges(connection, items, incidence, config, run=run)
-    del incidence
-    say("sets of components, and of features at positions")
-    for read in (component_incidence, position_incidence):
-        items, incidence = read(connection, strata)
+    # those of features first: their incidence is here
+    for granularity in sorted(config.sets_of, key=lambda name: name != "feature"):
+        say(f"sets of items of the kind {granularity}")
+        if granularity != items.granularity:
+            items, incidence = INCIDENCES[granularity](connection, strata)
         add_hyperedges(connection, items, incidence, config, run=run)
 
 

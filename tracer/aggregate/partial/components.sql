@@ -7,5 +7,5 @@ SELECT by_column, by_value, kind, layer, head,
     fsum(influence) AS influence_sum,
     fsum(influence * influence) AS influence_square_sum,
     fsum(error_influence) AS error_influence_sum
-FROM graph_components JOIN graph_values USING (graph_id)
+FROM graph_components JOIN graph_values USING (graph_idx)
 GROUP BY by_column, by_value, kind, layer, head

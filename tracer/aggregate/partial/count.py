@@ -14,6 +14,8 @@ from tracer.tables.schema import TABLES
 
 READ = ("prompts", "graphs", "nodes", "edges", "head_loadings", "feature_counts")
 """The tables whose parts are counted."""
+NODE_BITS = 24
+"""A graph has fewer nodes than this many bits can number."""
 _IN_BETWEEN = ("held", "ends", "carried", "graph_components")
 
 
@@ -54,7 +56,7 @@ def count_batch(counting: Counting, batch: Batch) -> dict[str, str]:
     with scratch_database(folder, **limits) as connection:
         for name in READ:
             view_parts(connection, counting.root, TABLES[name], batch.parts.get(name, ()))
-        _number_graphs(connection, batch.first_graph_idx)
+        _number(connection, batch.first_graph_idx)
         _value_graphs(connection, counting.columns)
         for name in _IN_BETWEEN:
             parameters = {"head_share": counting.head_share} if name == "graph_components" else {}
@@ -65,21 +67,30 @@ def count_batch(counting: Counting, batch: Batch) -> dict[str, str]:
     return files
 
 
-def _number_graphs(connection: Connection, first_graph_idx: int) -> None:
+def _number(connection: Connection, first_graph_idx: int) -> None:
+    """Have one number for each graph of the batch, and one for each node, by which edges find their ends.
+
+    By the two columns of a node's key, a join of edges with both ends may begin with all pairs of ends of a graph.
+    """
     connection.execute(
         "CREATE TEMP TABLE graph_numbers AS SELECT graph_id, "
         f"(row_number() OVER (ORDER BY graph_id) - 1 + {first_graph_idx})::INTEGER AS graph_idx FROM part_graphs"
     )
+    places = {"nodes": ["node_idx AS place"], "edges": ["target_idx AS target", "source_idx AS source"], "graphs": []}
+    for name, columns in (places | {"head_loadings": places["edges"]}).items():
+        numbers = "".join(f", (graph_idx::BIGINT << {NODE_BITS}) | {column}" for column in columns)
+        connection.execute(
+            f"CREATE TEMP TABLE {name} AS SELECT graph_idx{numbers}, part_{name}.* EXCLUDE (graph_id) "
+            f"FROM part_{name} JOIN graph_numbers USING (graph_id)"
+        )
 
 
 def _value_graphs(connection: Connection, columns: MetadataColumns) -> None:
     """Make `graph_values`: of each graph what it is counted under, the whole run first."""
     whole = literal(WHOLE_RUN)
-    queries = [f"SELECT graph_id, {whole} AS by_column, {whole} AS by_value FROM part_graphs"]
+    queries = [f"SELECT graph_idx, {whole} AS by_column, {whole} AS by_value FROM graphs"]
     for column in columns.by:
         value = f"CAST({columns.value(column)} AS VARCHAR)"
         valued = f"SELECT prompt_id, {value} AS by_value FROM part_prompts WHERE {value} IS NOT NULL"
-        queries.append(
-            f"SELECT graph_id, {literal(column)}, by_value FROM part_graphs JOIN ({valued}) USING (prompt_id)"
-        )
+        queries.append(f"SELECT graph_idx, {literal(column)}, by_value FROM graphs JOIN ({valued}) USING (prompt_id)")
     connection.execute(f"CREATE TEMP TABLE graph_values AS {' UNION ALL '.join(queries)}")

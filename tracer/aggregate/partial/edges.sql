@@ -2,16 +2,15 @@
 -- grain:    value of a metadata column x edge; a graph counts once, its weight being the sum over positions
 -- cost:     two hash joins of the batch's edges with its nodes, then one grouping of (graph, edge)
 WITH in_graph AS (
-    SELECT graph_id, source.kind AS source_kind, source.layer AS source_layer, source.idx AS source_feature,
+    SELECT edges.graph_idx, source.kind AS source_kind, source.layer AS source_layer, source.idx AS source_feature,
         target.kind AS target_kind, target.layer AS target_layer, target.idx AS target_feature,
         min(source.token) AS source_token, min(target.token) AS target_token,
         fsum(weight) AS weight,
         fsum(edge_score) AS edge_score
-    FROM part_edges AS edges
-    JOIN ends AS source USING (graph_id)
-    JOIN ends AS target USING (graph_id)
-    WHERE source.node_idx = edges.source_idx AND target.node_idx = edges.target_idx
-        AND source.kind IN ('feature', 'token') AND target.kind IN ('feature', 'logit')
+    FROM edges
+    JOIN ends AS source ON source.place = edges.source
+    JOIN ends AS target ON target.place = edges.target
+    WHERE source.kind IN ('feature', 'token') AND target.kind IN ('feature', 'logit')
     GROUP BY ALL
 )
 SELECT by_column, by_value,
@@ -24,5 +23,5 @@ SELECT by_column, by_value,
     count(*) FILTER (weight > 0) AS n_positive,
     count(*) FILTER (weight < 0) AS n_negative,
     fsum(edge_score) AS edge_score_sum
-FROM in_graph JOIN graph_values USING (graph_id)
+FROM in_graph JOIN graph_values USING (graph_idx)
 GROUP BY ALL

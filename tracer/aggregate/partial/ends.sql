@@ -1,10 +1,10 @@
 -- question: what stands at the ends of edges, whatever the position?
--- grain:    graph x node with an identity beyond its graph (errors and directions have none)
+-- grain:    node with an identity beyond its graph (errors and directions have none), by its one number in the batch
 -- cost:     one pass over the batch's nodes
 CREATE TEMP TABLE ends AS
-SELECT graph_id, node_idx, kind,
+SELECT graph_idx, place, kind,
     CASE WHEN kind = 'feature' THEN layer ELSE -1 END AS layer,
     CASE WHEN kind = 'feature' THEN feature ELSE token_id END AS idx,
     CASE WHEN kind <> 'feature' THEN token END AS token
-FROM part_nodes
+FROM nodes
 WHERE kind = 'feature' OR (kind IN ('token', 'logit') AND token_id IS NOT NULL)

@@ -2,6 +2,6 @@
 -- grain:    value of a metadata column x layer x position
 -- cost:     one grouping of the batch's error nodes
 SELECT by_column, by_value, layer, pos, count(*) AS support, fsum(influence) AS influence_sum
-FROM part_nodes JOIN graph_values USING (graph_id)
+FROM nodes JOIN graph_values USING (graph_idx)
 WHERE kind = 'error'
 GROUP BY by_column, by_value, layer, pos

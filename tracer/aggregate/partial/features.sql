@@ -9,5 +9,5 @@ SELECT by_column, by_value, layer, feature,
     fsum(activation_sum) AS activation_sum,
     min(activation_min) AS activation_min,
     max(activation_max) AS activation_max
-FROM held JOIN graph_values USING (graph_id)
+FROM held JOIN graph_values USING (graph_idx)
 GROUP BY by_column, by_value, layer, feature

@@ -2,14 +2,14 @@
 -- grain:    value of a metadata column x head x feature
 -- cost:     one join of the batch's carried edges with their sources
 WITH in_graph AS (
-    SELECT graph_id, carried.layer, carried.head, ends.layer AS feature_layer, ends.idx AS feature,
+    SELECT carried.graph_idx, carried.layer, carried.head, ends.layer AS feature_layer, ends.idx AS feature,
         fsum(carried.carried) AS carried
-    FROM carried JOIN ends USING (graph_id)
-    WHERE ends.node_idx = carried.source_idx AND ends.kind = 'feature' AND is_largest
+    FROM carried JOIN ends ON ends.place = carried.source
+    WHERE ends.kind = 'feature' AND is_largest
     GROUP BY ALL
 )
 SELECT by_column, by_value, layer, head, feature_layer, feature,
     count(*) AS support,
     fsum(carried) AS influence_sum
-FROM in_graph JOIN graph_values USING (graph_id)
+FROM in_graph JOIN graph_values USING (graph_idx)
 GROUP BY ALL
