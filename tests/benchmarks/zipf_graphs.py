@@ -51,6 +51,8 @@ def zipf_incidence(
         parts.append((item.astype(np.int32), np.bincount(graph, minlength=n_some)))
     items = np.concatenate([items for items, _ in parts] or [np.zeros(0, np.int32)])
     start_of = np.concatenate([[0], *(lengths for _, lengths in parts)]).cumsum()
+    if start_of[-1] <= np.iinfo(np.int32).max:
+        start_of = start_of.astype(np.int32)
     matrix = sparse.csr_array((np.ones(len(items), np.int32), items, start_of), shape=(n_graphs, n_items))
     stratum = rng.integers(0, n_strata, n_graphs) if n_strata else None
     return Incidence(matrix=matrix, stratum=stratum)

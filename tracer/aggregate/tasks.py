@@ -1,13 +1,14 @@
-"""How a piece of work that falls into blocks is spread: in this process, or by whatever is handed in (Ray, by `run`)."""
+"""How a piece of work that falls into blocks is spread: in this process, or by what is handed in (Ray, by `run`)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 Shared = TypeVar("Shared")
 Block = TypeVar("Block")
 Result = TypeVar("Result")
 
 
+@runtime_checkable
 class TaskMap(Protocol):
     """Does `function(shared, block)` for every block and gives the results in the order of the blocks.
 

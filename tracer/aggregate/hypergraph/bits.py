@@ -8,8 +8,6 @@ That is five operations on 64 items at a time for each row.
 import numpy as np
 import numpy.typing as npt
 
-from tracer.aggregate.incidence import Ints
-
 Words = npt.NDArray[np.uint64]
 N_BITS = 1024
 """Items, or groups of items, in a table: a row is two cache lines."""
@@ -18,7 +16,7 @@ ROWS_AT_ONCE = 4095
 """Most rows that are added before their sum is unpacked."""
 
 
-def bit_table(graph_start: Ints, bits: npt.NDArray[np.int32]) -> Words:
+def bit_table(graph_start: npt.NDArray[np.integer], bits: npt.NDArray[np.integer]) -> Words:
     """Bits of graphs, [n_graphs + 1, N_BITS / 64]; the last row is empty.
 
     Args:
