@@ -17,6 +17,16 @@ from tests.aggregate.hypergraph.planted_scores import (
 )  # fmt: skip
 
 SHORT = Recipe(n_graphs=20_000, alone=((40, 0.01, 0.05), (8, 0.05, 0.5), (3, 0.5, 0.8)), sets=())
+FEW_SETS = Recipe(
+    n_graphs=2000,
+    alone=((20, 0.02, 0.05), (5, 0.05, 0.5), (2, 0.5, 0.8)),
+    sets=(
+        ("pair", 2, 0.1, 0.6),
+        ("pair", 2, 0.3, 0.6),
+        *(("triple", 3, frequency, 0.5) for frequency in (0.05, 0.1, 0.3)),
+        ("five", 5, 0.05, 0.5),
+    ),
+)
 
 
 def uncontrolled(score: Score) -> dict[str, tuple[float, float]]:
@@ -41,7 +51,7 @@ def test_few_discoveries_of_pairs_are_false_in_every_band_and_strong_ones_are_fo
 
 def test_few_discoveries_of_sets_are_false_given_their_parts_and_strong_ones_are_found() -> None:
     score = Score()
-    score_sets((planted_corpus(SETS, seed) for seed in range(2)), score)
+    score_sets((planted_corpus(FEW_SETS, seed) for seed in range(3)), score)
     assert uncontrolled(score) == {}
     assert share_found(score, "triple", 0.4) > 0.9
     assert share_found(score, "five", 0.4) > 0.9

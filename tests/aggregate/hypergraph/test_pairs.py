@@ -1,5 +1,7 @@
 """Counts of pairs against products of matrices and brute force, whatever has bits of its own, however work is cut."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ def shared(incidence: Incidence) -> Ints:
 
 
 @pytest.fixture(scope="module")
-def cut_small() -> pytest.MonkeyPatch:
+def cut_small() -> Iterator[pytest.MonkeyPatch]:
     """Few items with bits of their own, small blocks: every path is taken by small incidences."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (bits, pairs):
