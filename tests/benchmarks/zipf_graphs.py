@@ -33,24 +33,29 @@ def zipf_incidence(
     rng = np.random.default_rng(seed)
     members = community_members(n_items, n_communities, community_size)
     frequencies = np.geomspace(0.001, 0.03, n_communities)
+    bits = n_items.bit_length()
     parts = []
     for start in range(0, n_graphs, GRAPHS_AT_ONCE):
         n_some = min(GRAPHS_AT_ONCE, n_graphs - start)
         room = rng.lognormal(-(LENGTH_SPREAD**2) / 2, LENGTH_SPREAD, n_some)
         n_draws = np.maximum(1, rng.poisson(mean_draws * room))
-        drawn = np.repeat(np.arange(n_some), n_draws) * n_items
+        drawn = np.repeat(np.arange(n_some) << bits, n_draws)
         # n^u has the density 1 / x between 1 and n
-        drawn += (n_items ** rng.random(len(drawn))).astype(np.int64) - 1
+        item = np.exp(rng.random(len(drawn), dtype=np.float32) * np.float32(np.log(n_items))).astype(np.int32)
+        drawn += np.minimum(item, n_items) - 1
         planted = [drawn]
         for frequency, items in zip(frequencies, members, strict=True):
             held = np.flatnonzero(rng.random(n_some) < -np.expm1(-frequency * room))
             joins = rng.random((len(held), community_size)) < JOINS
-            planted.append((held[:, None] * n_items + items)[joins])
-        places = np.unique(np.concatenate(planted))
-        graph, item = np.divmod(places, n_items)
-        parts.append((item.astype(np.int32), np.bincount(graph, minlength=n_some)))
+            planted.append(((held[:, None] << bits) + items)[joins])
+        places = np.sort(np.concatenate(planted))
+        places = places[np.append(True, places[1:] != places[:-1])]
+        bounds = np.searchsorted(places, np.arange(n_some + 1) << bits)
+        parts.append(((places & (2**bits - 1)).astype(np.int32), np.diff(bounds)))
     items = np.concatenate([items for items, _ in parts] or [np.zeros(0, np.int32)])
     start_of = np.concatenate([[0], *(lengths for _, lengths in parts)]).cumsum()
+    if start_of[-1] <= np.iinfo(np.int32).max:
+        start_of = start_of.astype(np.int32)
     matrix = sparse.csr_array((np.ones(len(items), np.int32), items, start_of), shape=(n_graphs, n_items))
     stratum = rng.integers(0, n_strata, n_graphs) if n_strata else None
     return Incidence(matrix=matrix, stratum=stratum)

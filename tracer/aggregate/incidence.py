@@ -8,6 +8,7 @@ from scipy import sparse
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+PLACES_AT_ONCE = 2**23
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,11 @@ class Incidence:
     @property
     def support(self) -> Ints:
         """For each item the graphs that hold it, [n_items]."""
-        return np.bincount(self.matrix.indices, minlength=self.matrix.shape[1])
+        support = np.zeros(self.matrix.shape[1], np.int64)
+        for start in range(0, self.matrix.nnz, PLACES_AT_ONCE):
+            # numpy widens what it counts
+            support += np.bincount(self.matrix.indices[start : start + PLACES_AT_ONCE], minlength=len(support))
+        return support
 
     @property
     def length(self) -> Ints:

@@ -77,8 +77,8 @@ SETS = Recipe(
     alone=((40, 0.02, 0.05), (10, 0.05, 0.5), (4, 0.5, 0.8)),
     sets=(
         *(("pair", 2, frequency, 0.6) for frequency in (0.05, 0.1, 0.3)),
-        *(("triple", 3, frequency, strength) for frequency in (0.03, 0.1, 0.3) for strength in (0.1, 0.2, 0.4, 0.8)),
-        *(("five", 5, frequency, strength) for frequency in (0.03, 0.1) for strength in (0.2, 0.4, 0.8)),
+        *(("triple", 3, frequency, strength) for frequency in (0.05, 0.1, 0.3) for strength in (0.1, 0.2, 0.4, 0.8)),
+        *(("five", 5, frequency, strength) for frequency in (0.05, 0.1) for strength in (0.2, 0.4, 0.8)),
     ),
 )
 

@@ -16,7 +16,7 @@ from tracer.aggregate.incidence import Incidence
 
 LEVEL = 0.05
 MIN_SUPPORT = 5
-MIN_SUPPORT_OF_SETS = 10
+MIN_SUPPORT_OF_SETS = 20
 MAX_SETS = 200_000
 
 

@@ -38,7 +38,7 @@ def part_counts(ranked: Ranked, cell: Ints, n_cells: int, members: Ints, n_membe
     """
     positions = list(combinations(range(members.shape[1]), n_members))
     parts = np.concatenate([members[:, chosen] for chosen in positions])
-    distinct, place = np.unique(parts, axis=0, return_inverse=True)
+    distinct, place = _distinct_rows(parts)
     counts = np.zeros((len(distinct), n_cells), np.int64)
     order = np.argsort(distinct[:, -1], kind="stable")
     bounds = np.flatnonzero(np.diff(distinct[order, -1])) + 1
@@ -46,6 +46,18 @@ def part_counts(ranked: Ranked, cell: Ints, n_cells: int, members: Ints, n_membe
         graphs = ranked.graphs_of(int(distinct[of_rarest[0], -1]))
         counts[of_rarest] = _by_cell(ranked, graphs, cell, n_cells, distinct[of_rarest])
     return PartCounts(counts=counts, place=dict(zip(positions, place.reshape(len(positions), -1), strict=True)))
+
+
+def _distinct_rows(rows: Ints) -> tuple[Ints, Ints]:
+    """Distinct rows and the place of each row in them, by way of one number for each row."""
+    n_values = int(rows.max()) + 1
+    number = rows[:, 0].astype(np.int64)
+    for column in rows.T[1:]:
+        if int(number.max()) + 1 > np.iinfo(np.int64).max // n_values:
+            number = np.unique(number, return_inverse=True)[1]
+        number = number * n_values + column
+    _, first, place = np.unique(number, return_index=True, return_inverse=True)
+    return rows[first], place
 
 
 def _by_cell(ranked: Ranked, graphs: Places, cell: Ints, n_cells: int, parts: Ints) -> Ints:

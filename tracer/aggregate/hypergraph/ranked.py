@@ -9,6 +9,7 @@ from scipy import sparse
 from tracer.aggregate.incidence import Incidence, Ints
 
 Places = npt.NDArray[np.integer]
+"""Ranks or graphs: of 32 bits, unless there are too many places of an incidence for those."""
 GRAPHS_AT_ONCE = 65_536
 
 
@@ -40,6 +41,9 @@ class Ranked:
         ranks = np.concatenate([ranks for ranks, _ in kept] or [np.zeros(0, np.int32)])
         graph_start = np.concatenate([[0], *(n_kept for _, n_kept in kept)]).cumsum()
         del kept
+        if graph_start[-1] <= np.iinfo(np.int32).max:
+            # scipy keeps the wider of the two kinds of index for both
+            graph_start = graph_start.astype(np.int32)
         shape = (len(item), incidence.n_graphs)
         # the data are bytes: the two transpositions, which also sort, carry values along that nobody reads
         by_rank = sparse.csc_array((np.ones(len(ranks), np.int8), ranks, graph_start), shape=shape).tocsr()

@@ -32,6 +32,7 @@ class Shortlist:
         self._max_sets = max_sets
         self._members: dict[int, list[Places]] = {size: [] for size in thresholds}
         self._support: dict[int, list[Ints]] = {size: [] for size in thresholds}
+        self._n_sets = dict.fromkeys(thresholds, 0)
 
     def add(self, members: Places, support: Ints) -> None:
         """Add sets of one size: `members` [n_sets, size], `support` [n_sets]."""
@@ -39,7 +40,8 @@ class Shortlist:
         is_kept = support >= self.thresholds[size]
         self._members[size].append(members[is_kept])
         self._support[size].append(support[is_kept])
-        if sum(map(len, self._support[size])) > 2 * self._max_sets:
+        self._n_sets[size] += int(is_kept.sum())
+        if self._n_sets[size] > 2 * self._max_sets:
             self.sets(size)
 
     def raise_to(self, thresholds: dict[int, int]) -> None:
@@ -54,6 +56,7 @@ class Shortlist:
             # the largest support at which there would be one set too many
             self.thresholds[size] = int(np.sort(support)[-self._max_sets - 1]) + 1
         is_kept = support >= self.thresholds[size]
+        self._n_sets[size] = int(is_kept.sum())
         self._members[size], self._support[size] = [members[is_kept]], [support[is_kept]]
         return members[is_kept], support[is_kept]
 
@@ -136,7 +139,7 @@ class _Search:
         self.candidates.setdefault(size, []).append((ordered, np.arange(len(ordered))))
         if size == 3:
             self.n_triples += int((together >= self.block.min_support).sum())
-        rarer, commoner = np.nonzero(together >= self.shortlist.thresholds[size])
+        rarer, commoner = np.nonzero(together >= max(self.shortlist.thresholds[size], 1))
         whole_prefix = np.broadcast_to(np.array(prefix[::-1]), (len(rarer), len(prefix)))
         members = np.column_stack([partners[commoner], partners[rarer], whole_prefix]).astype(np.int32)
         self.shortlist.add(members, together[rarer, commoner])

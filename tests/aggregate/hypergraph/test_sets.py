@@ -1,0 +1,93 @@
+"""Recurring sets against mlxtend's fpgrowth with closed and maximal ones picked out of its list."""
+
+import warnings
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from mlxtend.frequent_patterns import fpgrowth
+
+from tests.benchmarks.zipf_graphs import zipf_incidence
+from tracer.aggregate.hypergraph import set_closure, sets
+from tracer.aggregate.hypergraph.sets import RecurringSets, recurring_sets
+from tracer.aggregate.incidence import Incidence, Ints
+
+HELD = hnp.arrays(np.int64, st.tuples(st.integers(0, 14), st.integers(0, 8)), elements=st.integers(0, 1))
+
+
+def all_sets(held: np.ndarray, min_support: int) -> dict[tuple[int, ...], int]:
+    """Every set of items, of any size, in `min_support` rows or more, with its support."""
+    if held.size == 0 or len(held) < min_support:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = fpgrowth(pd.DataFrame(held.astype(bool)), min_support=(min_support - 0.5) / len(held))
+    return {
+        tuple(sorted(members)): round(share * len(held))
+        for members, share in zip(found["itemsets"], found["support"], strict=True)
+    }
+
+
+def check(held: np.ndarray, found: RecurringSets, min_support: int, max_size: int, max_sets: int) -> None:
+    """Everything that is said of the sets is so."""
+    everything = all_sets(held, min_support)
+    larger: dict[tuple[int, ...], int] = {}
+    for members, support in everything.items():
+        for part in combinations(members, len(members) - 1):
+            larger[part] = max(larger.get(part, 0), support)
+    assert [of_size.size for of_size in found.by_size] == list(range(3, max_size + 1))
+    for of_size in found.by_size:
+        supports = sorted((n for members, n in everything.items() if len(members) == of_size.size), reverse=True)
+        least = min_support if len(supports) <= max_sets else supports[max_sets] + 1
+        assert of_size.min_support_listed == least
+        assert of_size.n_found == len(supports) or (of_size.n_found is None and least > min_support)
+        assert of_size.n_tested >= sum(support >= least for support in supports)
+        closed = {
+            members: support
+            for members, support in everything.items()
+            if len(members) == of_size.size and support >= least and larger.get(members, 0) < support
+        }
+        listed = list(map(tuple, of_size.members.tolist()))
+        assert dict(zip(listed, of_size.support.tolist(), strict=True)) == closed
+        assert listed == sorted(listed, key=lambda members: (-closed[members], members))
+        assert of_size.is_closed.all()
+        maximal = {members for members in closed if members not in larger}
+        assert {members for members, flag in zip(listed, of_size.is_maximal, strict=True) if flag} == maximal
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    held=HELD,
+    min_support=st.integers(1, 4),
+    max_size=st.integers(2, 5),
+    max_sets=st.sampled_from([1, 3, 10, 1000]),
+)
+def test_sets_are_those_of_fpgrowth(held: Ints, min_support: int, max_size: int, max_sets: int) -> None:
+    incidence = Incidence.of(*np.nonzero(held), held.shape)
+    found = recurring_sets(incidence, min_support=min_support, max_size=max_size, max_sets=max_sets)
+    check(held, found, min_support, max_size, max_sets)
+
+
+@pytest.mark.parametrize("max_sets", [100, 100_000])
+def test_sets_of_many_graphs_are_those_of_fpgrowth_however_work_is_cut(
+    monkeypatch: pytest.MonkeyPatch, max_sets: int
+) -> None:
+    incidence = zipf_incidence(600, 0, n_items=300, mean_draws=25, n_communities=4, community_size=6)
+    monkeypatch.setattr(sets, "GRAPHS_PER_TASK", 300)
+    monkeypatch.setattr(sets, "MARKS_PER_TASK", 2000)
+    monkeypatch.setattr(set_closure, "ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(set_closure, "SETS_AT_ONCE", 7)
+    found = recurring_sets(incidence, min_support=40, max_size=4, max_sets=max_sets)
+    check(incidence.matrix.toarray(), found, 40, 4, max_sets)
+
+
+def test_all_ones_are_one_set_and_the_whole_alone_is_closed() -> None:
+    incidence = Incidence.of(*np.nonzero(np.ones((5, 4))), (5, 4))
+    triples, fours = recurring_sets(incidence, min_support=2, max_size=4, max_sets=10).by_size
+    assert (triples.n_found, len(triples.members)) == (4, 0)
+    assert fours.members.tolist() == [[0, 1, 2, 3]]
+    assert (fours.support.tolist(), fours.is_maximal.tolist()) == ([5], [True])
