@@ -32,7 +32,9 @@ class ComponentName:
         an edge.
         """
         if self.head is None:
-            return f"SELECT DISTINCT graph_id, layer, feature FROM nodes WHERE kind = 'feature' AND layer = {self.layer}"
+            return (
+                f"SELECT DISTINCT graph_id, layer, feature FROM nodes WHERE kind = 'feature' AND layer = {self.layer}"
+            )
         return f"""
             SELECT DISTINCT graph_id, nodes.layer, nodes.feature
             FROM head_loadings AS parts JOIN nodes USING (graph_id)
@@ -55,7 +57,9 @@ def parse_component(connection: Connection, name: str) -> ComponentName:
     known = component_names(connection)
     match = COMPONENT.fullmatch(name) if isinstance(name, str) else None
     if match is None or name not in known:
-        to_do = "Attention heads are known where `attribution.head_loadings` was set." if match and match["head"] else ""
+        to_do = (
+            "Attention heads are known where `attribution.head_loadings` was set." if match and match["head"] else ""
+        )
         raise DataError(
             f"component {name!r}", found="no such component in this run", expected=listed(known),
             to_do=to_do or "The table `components` has all of them.",

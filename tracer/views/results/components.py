@@ -4,7 +4,7 @@ agree with a list of heads.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -69,9 +69,7 @@ class Components:
         columns = ("component", "kind", "layer", "head", "support", "n_graphs", "frequency", "n_features")
         sql, parameters = _measures(self.connection, by_value, by_column)
         selected = ", ".join((*columns, "influence_mean", "product"))
-        return ask(
-            self.connection, f"SELECT {selected} FROM ({sql}) ORDER BY kind = 'head', layer, head", parameters
-        )
+        return ask(self.connection, f"SELECT {selected} FROM ({sql}) ORDER BY kind = 'head', layer, head", parameters)
 
     def map(
         self,
@@ -107,9 +105,8 @@ class Components:
             )
             return _as_map(found, "difference", self._n_layers())
         found = self.frequency(by_value, by_column=by_column)
-        if what not in found.columns[4:]:
-            known = listed(What.__args__)  # type: ignore[attr-defined]
-            raise DataError("component map", found=repr(what), expected=known, to_do="Name a measure.")
+        if what not in get_args(What):
+            raise DataError("component map", found=repr(what), expected=listed(get_args(What)), to_do="Name a measure.")
         if minus is not None:
             other = self.frequency(minus, by_column=by_column).select("component", pl.col(what).alias("other"))
             found = found.join(other, on="component", how="left").with_columns(pl.col(what) - pl.col("other"))

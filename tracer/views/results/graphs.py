@@ -32,7 +32,8 @@ TOKENS = """
 """
 BY_TOKEN = """
     WITH places AS (
-        SELECT generate_subscripts(tokens, 1) - 1 AS pos, unnest(tokens) AS token FROM prompts WHERE prompt_id = $prompt_id
+        SELECT generate_subscripts(tokens, 1) - 1 AS pos, unnest(tokens) AS token
+        FROM prompts WHERE prompt_id = $prompt_id
     ),
     kinds AS (SELECT unnest(['feature', 'error', 'token']) AS kind),
     found AS (
@@ -83,7 +84,9 @@ class Graphs:
         known = ask(self.connection, sql, {"prompt_id": prompt_id})["graph_id"].to_list()
         wanted = [name for name in known if graph_id in (None, name)]
         if len(wanted) != 1:
-            found = f"{len(known)} graphs of it" + (f", none of them {graph_id}" if graph_id in known or not wanted else "")
+            found = f"{len(known)} graphs of it" + (
+                f", none of them {graph_id}" if graph_id in known or not wanted else ""
+            )
             expected = "one graph" if graph_id is None else f"one of: {', '.join(known)}"
             to_do = "`SELECT prompt_id, graph_id FROM graphs` lists them."
             raise DataError(f"prompt {prompt_id}", found=found, expected=expected, to_do=to_do)

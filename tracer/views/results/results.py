@@ -208,9 +208,7 @@ class Results:
             by_column=by_column,
         )  # fmt: skip
 
-    def circuit_at(
-        self, threshold: float, by_value: str | None = None, *, by_column: str = "task"
-    ) -> pl.DataFrame:
+    def circuit_at(self, threshold: float, by_value: str | None = None, *, by_column: str = "task") -> pl.DataFrame:
         """The components whose frequency is above a threshold, most frequent first.
 
         Args:
