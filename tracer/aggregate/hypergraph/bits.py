@@ -8,8 +8,6 @@ That is five operations on 64 items at a time for each row.
 import numpy as np
 import numpy.typing as npt
 
-from tracer.aggregate.incidence import Ints
-
 Words = npt.NDArray[np.uint64]
 N_BITS = 1024
 """Items, or groups of items, in a table: a row is two cache lines."""

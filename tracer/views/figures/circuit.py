@@ -1,6 +1,7 @@
 """A recurring circuit as a picture: tokens at the bottom, features layer by layer, answers on top."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-from tracer.corpus.tokens import visible
 from tracer.views import formats
-from tracer.views.figures.style import INK, NEGATIVE, PAPER, POSITIVE, QUIET, RULE, SMALL, TOKEN, dress, new_figure
+from tracer.views.figures.style import (
+    INK,
+    NEGATIVE,
+    PAPER,
+    POSITIVE,
+    QUIET,
+    RULE,
+    SMALL,
+    TOKEN,
+    dress,
+    new_figure,
+    token_name,
+)
 
 Key = tuple[str, int, int]
 """Kind, layer (-1 for tokens and logits) and index of a node."""
@@ -54,7 +66,8 @@ def circuit(nodes: pl.DataFrame, edges: pl.DataFrame, *, title: str, note: str =
     for key, node in drawn.items():
         _draw_node(axes, places[key], node)
     dress(axes, title, note=note or "edges: wider in more graphs; blue raises, orange lowers")
-    axes.set_yticks(range(len(rows)), [_row_name(row) for row in rows])
+    top = _top(drawn)
+    axes.set_yticks(range(len(rows)), ["answers" if row == top else _row_name(row) for row in rows])
     axes.set_xticks([])
     axes.set_xlim(-0.5, widest - 0.5)
     axes.set_ylim(-0.6, len(rows) - 0.3)
@@ -68,7 +81,7 @@ def _nodes(nodes: pl.DataFrame) -> list[_Node]:
     found = []
     for row in nodes.iter_rows(named=True):
         is_feature = row["kind"] == "feature"
-        name = f"L{row['layer']}/{row['feature']}" if is_feature else visible(row["label"] or "").strip()
+        name = f"L{row['layer']}/{row['feature']}" if is_feature else token_name(row["label"] or "")
         label = row["label"] or "" if is_feature else ""
         key = (row["kind"], row["layer"], row["feature"])
         found.append(_Node(key=key, name=name, label=label, frequency=row["frequency"]))
@@ -81,11 +94,15 @@ def _end(row: dict, end: str) -> Key:
 
 def _rows(drawn: dict[Key, _Node]) -> dict[int, list[Key]]:
     """Nodes by row, the lowest first: tokens are row -1, logits come after the last layer."""
-    top = max((layer for kind, layer, _ in drawn if kind == "feature"), default=-1) + 1
+    top = _top(drawn)
     rows = defaultdict(list)
     for kind, layer, idx in sorted(drawn):
         rows[{"token": -1, "logit": top}.get(kind, layer)].append((kind, layer, idx))
     return {row: rows[row] for row in sorted(rows)}
+
+
+def _top(drawn: Iterable[Key]) -> int:
+    return max((layer for kind, layer, _ in drawn if kind == "feature"), default=-1) + 1
 
 
 def _row_name(row: int) -> str:

@@ -4,8 +4,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from tracer.corpus.tokens import visible
-from tracer.views.figures.style import KIND_COLOURS, PAPER, dress, explain, new_figure, rule
+from tracer.views.figures.style import KIND_COLOURS, PAPER, dress, explain, new_figure, rule, token_name
 
 UNIT = "influence, share of logit weight"
 
@@ -59,7 +58,7 @@ def influence_by_token(frame: pl.DataFrame, *, note: str = "") -> Figure:
             label=kind,
         )
         start = start + values
-    names = [visible(token).strip() or visible(token) for token in tokens["token"]]
+    names = [token_name(token) for token in tokens["token"]]
     axes.set_xticks(tokens["pos"], names, rotation=35, ha="right", rotation_mode="anchor")
     rule(axes, "y")
     dress(axes, "Influence by token", note=note, y=UNIT)

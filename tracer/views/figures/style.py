@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from tracer.corpus.tokens import visible
+
 PAPER, INK, QUIET, RULE, FAINT = "#ffffff", "#1a1d21", "#5a626c", "#d9dce0", "#f0f1ef"
 POSITIVE, NEGATIVE, HEAT, TOKEN = "#1f5f99", "#b4430f", "#d67814", "#8fa3b5"
 KIND_COLOURS = {"feature": POSITIVE, "error": NEGATIVE, "token": TOKEN}
@@ -114,8 +116,7 @@ def heat_map(
         neutral: the value that says nothing; None given: 0 where some values are below it.
     """
     norm, colours = _scale(matrix, neutral)
-    colours = colours.copy()
-    colours.set_bad(MISSING)
+    colours = colours.with_extremes(bad=MISSING)
     image = axes.pcolormesh(
         np.ma.masked_invalid(matrix),
         cmap=colours,
@@ -155,6 +156,15 @@ def figure_text(value: float, matrix: np.ndarray) -> str:
     if abs(value) < 0.005:
         return "0"
     return f"{value:.2f}".replace("-", "−").replace("0.", ".", 1) if abs(value) < 1 else f"{value:.1f}"
+
+
+def token_name(token: str) -> str:
+    """A token as short as it can be read: without the blanks around it, where there is more to it.
+
+    Args:
+        token: raw text.
+    """
+    return visible(token.strip() or token)
 
 
 def _scale(matrix: np.ndarray, neutral: float | None) -> tuple[Normalize, Colormap]:

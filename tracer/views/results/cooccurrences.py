@@ -19,17 +19,18 @@ PAIRS = """
         GROUP BY ALL HAVING count(*) >= $min_support
     ),
     size AS (SELECT count(*) AS n_graphs FROM graphs)
-    SELECT $name_a AS component_a, layer_a, feature_a, $name_b AS component_b, layer_b, feature_b,
+    SELECT $name_a AS component_a, shared.layer_a, shared.feature_a, $name_b AS component_b, shared.layer_b,
+        shared.feature_b,
         a_support.n AS n_a, b_support.n AS n_b, shared.support,
         shared.support / (a_support.n + b_support.n - shared.support) AS jaccard,
         a_support.n * b_support.n / n_graphs AS expected_independent,
         shared.support / (a_support.n * b_support.n / n_graphs) AS lift_independent,
         {null_columns}
     FROM shared CROSS JOIN size
-    JOIN a_support ON (a_support.layer, a_support.feature) = (layer_a, feature_a)
-    JOIN b_support ON (b_support.layer, b_support.feature) = (layer_b, feature_b)
+    JOIN a_support ON (a_support.layer, a_support.feature) = (shared.layer_a, shared.feature_a)
+    JOIN b_support ON (b_support.layer, b_support.feature) = (shared.layer_b, shared.feature_b)
     {null_join}
-    ORDER BY shared.support DESC, layer_a, feature_a, layer_b, feature_b
+    ORDER BY shared.support DESC, shared.layer_a, shared.feature_a, shared.layer_b, shared.feature_b
 """
 NULL_MEASURES = ("lift", "npmi", "q_above", "q_below", "lift_stratified", "q_above_stratified", "q_below_stratified")
 NULL_JOIN = """

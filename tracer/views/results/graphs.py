@@ -84,12 +84,9 @@ class Graphs:
         known = ask(self.connection, sql, {"prompt_id": prompt_id})["graph_id"].to_list()
         wanted = [name for name in known if graph_id in (None, name)]
         if len(wanted) != 1:
-            found = f"{len(known)} graphs of it" + (
-                f", none of them {graph_id}" if graph_id in known or not wanted else ""
-            )
-            expected = "one graph" if graph_id is None else f"one of: {', '.join(known)}"
+            found = f"{len(known)} graphs of it" if graph_id is None else f"no graph {graph_id} of it"
             to_do = "`SELECT prompt_id, graph_id FROM graphs` lists them."
-            raise DataError(f"prompt {prompt_id}", found=found, expected=expected, to_do=to_do)
+            raise DataError(f"prompt {prompt_id}", found=found, expected="one graph", to_do=to_do)
         return ask(self.connection, BY_TOKEN, {"prompt_id": prompt_id, "graph_id": wanted[0]})
 
     def completeness(self, by_column: str = "task") -> pl.DataFrame:
