@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from tracer.cli.printing import database_of, make_console, print_no_features
+from tracer.cli.printing import database_of, make_console, print_no_features, print_written
 from tracer.cli.stages import RunPath
 from tracer.errors import ConfigError
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from tracer.views.exports.tally import ExportSummary, Progress
 
 Form = Literal["pack", "files"]
-VIEWER, NEURONPEDIA = "For circuit-tracer", "For neuronpedia"
+Hyperedges = Literal["graphs", "sets"]
+VIEWER, NEURONPEDIA, HIF = "For circuit-tracer", "For neuronpedia", "For hif"
 
 
 def export(
     run: RunPath,
-    format: Annotated[Literal["circuit-tracer", "neuronpedia"], typer.Option("--format", help="whose files")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="new or empty folder")],
+    format: Annotated[Literal["circuit-tracer", "neuronpedia", "hif"], typer.Option("--format", help="whose files")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="new or empty folder; for hif, a JSON file")],
     form: Annotated[
         Form | None,
         typer.Option(help="pack (default): to put on the hub; files: to look at from here", rich_help_panel=VIEWER),
@@ -51,19 +52,28 @@ def export(
         Path | None,
         typer.Option(help="YAML file: release, model_id, source_set, creator_id, ...", rich_help_panel=NEURONPEDIA),
     ] = None,
+    which: Annotated[
+        Hyperedges | None,
+        typer.Option(help="hyperedges: the features of each of the graphs (default), or sets", rich_help_panel=HIF),
+    ] = None,
 ) -> None:  # fmt: skip
-    """The features of a run for circuit-tracer's viewer, with graphs, or for Neuronpedia's bulk import.
+    """The features of a run for circuit-tracer's viewer, with graphs, or for Neuronpedia's bulk import; its hypergraph.
 
     Example: tracer export runs/demo --format circuit-tracer --form files --graphs 5 -o shown, then
     circuit-tracer start-server --graph_file_dir shown
     """
     from tracer.run.folder import check_out
 
+    for_viewer = {"--form": form, "--graphs": graphs, "--prompt-id": prompt_id, "--scan": scan, "--groups": groups}
+    if format == "hif":
+        _refuse(for_viewer | {"--settings": settings}, format)
+        _export_hif(database_of(run), check_out(out.parent) / out.name, which or "graphs")
+        print_written(out)
+        return
     folder, database = check_out(out), database_of(run)
+    _refuse({"--which": which}, format)
     if format == "neuronpedia":
-        _refuse(
-            {"--form": form, "--graphs": graphs, "--prompt-id": prompt_id, "--scan": scan, "--groups": groups}, format
-        )
+        _refuse(for_viewer, format)
         summary = _export_neuronpedia(database, folder, settings)
     else:
         _refuse({"--settings": settings}, format)
@@ -72,7 +82,7 @@ def export(
         chosen = _choose_graphs(database, graphs, prompt_id or [], groups)
         summary = _export_circuit_tracer(database, folder, form or "pack", chosen, scan, groups)
     _print_summary(summary)
-    make_console().print(Text(f"written {out}"), soft_wrap=True)
+    print_written(out)
 
 
 def _refuse(options: dict[str, Any], format: str) -> None:
@@ -129,6 +139,14 @@ def _export_neuronpedia(database: Path, out: Path, settings: Path | None) -> "Ex
         )  # fmt: skip
     with _bar() as progress:
         return export_neuronpedia(database, out, load_neuronpedia_settings(settings), progress)
+
+
+def _export_hif(database: Path, out: Path, which: Hyperedges) -> None:
+    from tracer.views.exports.hif import export_hif
+
+    written = export_hif(database, out, which)
+    line = f"{written.n_edges} hyperedges over {written.n_nodes} nodes, {written.n_incidences} incidences"
+    make_console().print(line, highlight=False)
 
 
 @contextmanager
