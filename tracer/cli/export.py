@@ -67,9 +67,7 @@ def export(
     for_viewer = {"--form": form, "--graphs": graphs, "--prompt-id": prompt_id, "--scan": scan, "--groups": groups}
     if format == "hif":
         _refuse(for_viewer | {"--settings": settings}, format)
-        _export_hif(database_of(run), check_out(out.parent) / out.name, which or "graphs")
-        print_written(out)
-        return
+        return _export_hif(database_of(run), check_out(out.parent) / out.name, which or "graphs")
     folder, database = check_out(out), database_of(run)
     _refuse({"--which": which}, format)
     if format == "neuronpedia":
@@ -77,12 +75,10 @@ def export(
         summary = _export_neuronpedia(database, folder, settings)
     else:
         _refuse({"--settings": settings}, format)
-        if scan == "":
-            raise ConfigError("export", found="an empty --scan", expected="such as org/repo", to_do="Name it.")
         chosen = _choose_graphs(database, graphs, prompt_id or [], groups)
         summary = _export_circuit_tracer(database, folder, form or "pack", chosen, scan, groups)
     _print_summary(summary)
-    print_written(out)
+    return print_written(out)
 
 
 def _refuse(options: dict[str, Any], format: str) -> None:
@@ -113,6 +109,8 @@ def _export_circuit_tracer(
     from tracer.graph.formats.groups import load_groups
     from tracer.views.exports.run_graphs import export_for_viewer
 
+    if scan == "":
+        raise ConfigError("export", found="an empty --scan", expected="such as org/repo", to_do="Name it.")
     named = None if groups is None else load_groups(groups)
     with _bar() as progress:
         written = export_for_viewer(
@@ -147,6 +145,7 @@ def _export_hif(database: Path, out: Path, which: Hyperedges) -> None:
     written = export_hif(database, out, which)
     line = f"{written.n_edges} hyperedges over {written.n_nodes} nodes, {written.n_incidences} incidences"
     make_console().print(line, highlight=False)
+    print_written(out)
 
 
 @contextmanager
