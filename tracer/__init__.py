@@ -1,7 +1,7 @@
 """tracer: circuit tracing over whole corpora.
 
-`ReplacementModel`, `Graph` and `attribute` are imported when first asked for, so that importing the package loads no
-torch.
+`ReplacementModel`, `Graph`, `attribute`, `open` and `Results` are imported when first asked for, so that importing the
+package loads no torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,18 @@ if TYPE_CHECKING:
     from tracer.attribution.attribute import attribute
     from tracer.graph.graph import Graph
     from tracer.model.replacement import ReplacementModel
+    from tracer.views.results.opening import open_results as open
+    from tracer.views.results.results import Results
 
 __version__ = "0.1.0"
-__all__ = ["Graph", "ReplacementModel", "__version__", "attribute"]
+__all__ = ["Graph", "ReplacementModel", "Results", "__version__", "attribute", "open"]
 
 _HOMES = {
-    "ReplacementModel": "tracer.model.replacement",
-    "Graph": "tracer.graph.graph",
-    "attribute": "tracer.attribution.attribute",
+    "ReplacementModel": ("tracer.model.replacement", "ReplacementModel"),
+    "Graph": ("tracer.graph.graph", "Graph"),
+    "attribute": ("tracer.attribution.attribute", "attribute"),
+    "open": ("tracer.views.results.opening", "open_results"),
+    "Results": ("tracer.views.results.results", "Results"),
 }
 
 
@@ -26,4 +30,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'tracer' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    module, attribute_name = _HOMES[name]
+    return getattr(import_module(module), attribute_name)

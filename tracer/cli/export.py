@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from tracer.cli.printing import database_of, make_console, print_no_features
+from tracer.cli.printing import database_of, make_console, print_no_features, print_written
 from tracer.cli.stages import RunPath
 from tracer.errors import ConfigError
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from tracer.views.exports.tally import ExportSummary, Progress
 
 Form = Literal["pack", "files"]
-VIEWER, NEURONPEDIA = "For circuit-tracer", "For neuronpedia"
+Hyperedges = Literal["graphs", "sets"]
+VIEWER, NEURONPEDIA, HIF = "For circuit-tracer", "For neuronpedia", "For hif"
 
 
 def export(
     run: RunPath,
-    format: Annotated[Literal["circuit-tracer", "neuronpedia"], typer.Option("--format", help="whose files")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="new or empty folder")],
+    format: Annotated[Literal["circuit-tracer", "neuronpedia", "hif"], typer.Option("--format", help="whose files")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="new or empty folder; for hif, a JSON file")],
     form: Annotated[
         Form | None,
         typer.Option(help="pack (default): to put on the hub; files: to look at from here", rich_help_panel=VIEWER),
@@ -51,28 +52,33 @@ def export(
         Path | None,
         typer.Option(help="YAML file: release, model_id, source_set, creator_id, ...", rich_help_panel=NEURONPEDIA),
     ] = None,
+    which: Annotated[
+        Hyperedges | None,
+        typer.Option(help="hyperedges: the features of each of the graphs (default), or sets", rich_help_panel=HIF),
+    ] = None,
 ) -> None:  # fmt: skip
-    """The features of a run for circuit-tracer's viewer, with graphs, or for Neuronpedia's bulk import.
+    """The features of a run for circuit-tracer's viewer, with graphs, or for Neuronpedia's bulk import; its hypergraph.
 
     Example: tracer export runs/demo --format circuit-tracer --form files --graphs 5 -o shown, then
     circuit-tracer start-server --graph_file_dir shown
     """
     from tracer.run.folder import check_out
 
+    for_viewer = {"--form": form, "--graphs": graphs, "--prompt-id": prompt_id, "--scan": scan, "--groups": groups}
+    if format == "hif":
+        _refuse(for_viewer | {"--settings": settings}, format)
+        return _export_hif(database_of(run), check_out(out.parent) / out.name, which or "graphs")
     folder, database = check_out(out), database_of(run)
+    _refuse({"--which": which}, format)
     if format == "neuronpedia":
-        _refuse(
-            {"--form": form, "--graphs": graphs, "--prompt-id": prompt_id, "--scan": scan, "--groups": groups}, format
-        )
+        _refuse(for_viewer, format)
         summary = _export_neuronpedia(database, folder, settings)
     else:
         _refuse({"--settings": settings}, format)
-        if scan == "":
-            raise ConfigError("export", found="an empty --scan", expected="such as org/repo", to_do="Name it.")
         chosen = _choose_graphs(database, graphs, prompt_id or [], groups)
         summary = _export_circuit_tracer(database, folder, form or "pack", chosen, scan, groups)
     _print_summary(summary)
-    make_console().print(Text(f"written {out}"), soft_wrap=True)
+    return print_written(out)
 
 
 def _refuse(options: dict[str, Any], format: str) -> None:
@@ -103,6 +109,8 @@ def _export_circuit_tracer(
     from tracer.graph.formats.groups import load_groups
     from tracer.views.exports.run_graphs import export_for_viewer
 
+    if scan == "":
+        raise ConfigError("export", found="an empty --scan", expected="such as org/repo", to_do="Name it.")
     named = None if groups is None else load_groups(groups)
     with _bar() as progress:
         written = export_for_viewer(
@@ -129,6 +137,15 @@ def _export_neuronpedia(database: Path, out: Path, settings: Path | None) -> "Ex
         )  # fmt: skip
     with _bar() as progress:
         return export_neuronpedia(database, out, load_neuronpedia_settings(settings), progress)
+
+
+def _export_hif(database: Path, out: Path, which: Hyperedges) -> None:
+    from tracer.views.exports.hif import export_hif
+
+    written = export_hif(database, out, which)
+    line = f"{written.n_edges} hyperedges over {written.n_nodes} nodes, {written.n_incidences} incidences"
+    make_console().print(line, highlight=False)
+    print_written(out)
 
 
 @contextmanager

@@ -54,17 +54,6 @@ def database_of(run: str) -> Path:
     Raises:
         ArtifactError: a URI without results. That a local file is absent, whoever opens it says.
     """
-    from tracer.errors import ArtifactError
-    from tracer.run.folder import DATABASE_NAME, local_database
-    from tracer.storage.store import is_uri, open_store, place
+    from tracer.views.results.opening import local_results
 
-    if not is_uri(run):
-        path = Path(run)
-        return path if path.suffix == ".duckdb" else path / DATABASE_NAME
-    store = open_store(run)
-    database = local_database(store)
-    if database is None:
-        where = place(store, DATABASE_NAME)
-        to_do = "Let the run finish first."
-        raise ArtifactError(where, found="no such file", expected="a results.duckdb", to_do=to_do)
-    return database
+    return local_results(run)

@@ -14,6 +14,7 @@ from pathlib import Path
 from tracer.errors import ArtifactError, RunError
 from tracer.storage.local_store import LocalStore
 from tracer.storage.store import LOCK_NAME, Say, Store, file_name, is_uri, open_store
+from tracer.tables.database import DATABASE_NAME
 
 RECORD_NAME = "run.json"
 """What the run is."""
@@ -25,8 +26,6 @@ DAMAGED = "damaged"
 """Folder of receipts that `tracer verify --heal` moved away."""
 AGGREGATES = "aggregates"
 """Folder of what later stages keep for a resume."""
-DATABASE_NAME = "results.duckdb"
-"""All tables in one DuckDB file."""
 
 _CORPUS_NAMES = ("corpus", "corpus.partial")
 _PARTIAL_RECORD = re.compile(rf"\.{re.escape(RECORD_NAME)}\.\d+\.tmp")

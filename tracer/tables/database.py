@@ -1,9 +1,10 @@
 """The results file: opened read-only, checked to be one of ours, and asked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -12,10 +13,14 @@ import pyarrow as pa
 from tracer.errors import ArtifactError, DataError
 from tracer.tables.schema import SCHEMA_VERSION
 
+DATABASE_NAME = "results.duckdb"
+"""All tables of a run in one file of this name, in its folder."""
+
 Connection = duckdb.DuckDBPyConnection
 """What `connect` and `build_database` give: `execute(sql, parameters)` and its `fetchall`, `fetchnumpy`,
 `to_arrow_table`.
 """
+Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
 @contextmanager
@@ -62,12 +67,26 @@ def query(path: Path, sql: str) -> pl.DataFrame:
         ArtifactError: as `connect`.
     """
     with connect(path) as connection:
-        try:
-            answer = connection.sql(sql)
-            rows = pa.table({}) if answer is None else answer.to_arrow_table()
-        except duckdb.Error as error:
-            to_do = "`tracer tables` lists the tables and their columns."
-            raise DataError("query", found=str(error), expected="SQL over the tables", to_do=to_do) from error
+        return ask(connection, sql)
+
+
+def ask(connection: Connection, sql: str, parameters: Parameters = None) -> pl.DataFrame:
+    """Answer one SQL query over an open results file; names of columns as `query` gives them.
+
+    Args:
+        connection: to a results file.
+        sql: the query.
+        parameters: what stands for its `?`, in order, or for its `$name`, by name.
+
+    Raises:
+        DataError: the query is wrong, in DuckDB's words, or a column is of a type that a data frame does not have.
+    """
+    try:
+        answer = connection.sql(sql, params=parameters)
+        rows = pa.table({}) if answer is None else answer.to_arrow_table()
+    except duckdb.Error as error:
+        to_do = "`tracer tables` lists the tables and their columns."
+        raise DataError("query", found=str(error), expected="SQL over the tables", to_do=to_do) from error
     return _as_frame(rows.rename_columns(_distinct(rows.column_names)))
 
 

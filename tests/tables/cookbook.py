@@ -1,0 +1,37 @@
+"""The queries of tracer/tables/README.md by section and question."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.tables.schema import TABLES
+
+PAGE = Path(__file__).resolve().parents[2] / "tracer" / "tables" / "README.md"
+AGGREGATE, IN_FULL = "Aggregate tables", "Nodes and edges in full"
+"""Sections whose queries read aggregate tables alone, and whose queries read nodes or edges from end to end."""
+ENTRY = re.compile(r"^### (?P<question>[^\n]+)\n\n```sql\n(?P<sql>.*?)```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One query with the question that it answers and the section that it is in."""
+
+    section: str
+    question: str
+    sql: str
+
+    @property
+    def tables(self) -> set[str]:
+        """The declared tables that it reads."""
+        return set(re.findall(r"\b(?:FROM|JOIN)\s+(\w+)", self.sql)) & set(TABLES)
+
+
+def recipes() -> list[Recipe]:
+    """All of them, in order."""
+    text = PAGE.read_text(encoding="utf-8")
+    sections = re.split(r"^## (.+)$", text, flags=re.MULTILINE)[1:]
+    return [
+        Recipe(section, entry["question"], entry["sql"].strip())
+        for section, body in zip(sections[::2], sections[1::2], strict=True)
+        for entry in ENTRY.finditer(body)
+    ]

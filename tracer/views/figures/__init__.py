@@ -1,0 +1,1 @@
+"""Figures: each takes a frame of `tracer.views.results` and gives a matplotlib Figure."""
