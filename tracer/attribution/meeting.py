@@ -1,8 +1,8 @@
 """Rows of a prompt by meeting in the middle: low sources pushed up, high targets pulled down, one product.
 
 Pulling a row down costs as many layers as lie below it, so most of the work of computing every row is spent on carrying
-high rows through low layers. When most low rows are wanted, carrying the low layers' sources up to a middle stage costs half
-of that, gives the low rows on the way, and the edges across the middle are one matrix product a position.
+high rows through low layers. When most low rows are wanted, carrying the low layers' sources up to a middle stage costs
+half of that, gives the low rows on the way, and the edges across the middle are one matrix product a position.
 """
 
 from collections.abc import Sequence
