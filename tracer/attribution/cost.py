@@ -109,7 +109,8 @@ class Work:
         room, shares = self.memory_budget_bytes / 8, self.layer_shares(shape)
 
         def n_passed(below: int) -> float:
-            return below**2 + sum(share * (2 * (layer - below) + 1) for layer, share in enumerate(shares[below:], below))
+            pulled = (share * (2 * (layer - below) + 1) for layer, share in enumerate(shares[below:], below))
+            return below**2 + sum(pulled)
 
         fitting = (below for below in range(1, shape.n_layers) if self.pushed_bytes(shape, below) <= room)
         best = min(fitting, key=n_passed, default=0)
@@ -196,11 +197,11 @@ def seconds(shape: Shape, work: Work, rate: float, device: str) -> list[Item]:
     n_nodes = work.n_feature_nodes(shape)
     width = 2 * shape.d_model + (2 * shape.n_heads + shape.n_kv_heads) * shape.d_head
     vectors = 2 * FLOAT_BYTES * width * n_carried(shape, work) / VECTOR_BYTES_PER_S[device]
-    rows = row_flops(shape, work) / rate + vectors
+    rows, of_entries = row_flops(shape, work) / rate + vectors, ENTRY_S * _n_entries(shape, work)
     return [
         Item(name="forward pass and encoders", amount=forward + LAYER_S * shape.n_layers / work.n_together),
         Item(name="rows", amount=rows + STEP_S * n_steps),
-        Item(name="influence, pruning and tables", amount=ENTRY_S * _n_entries(shape, work) + NODE_S * n_nodes + PROMPT_S),
+        Item(name="influence, pruning and tables", amount=of_entries + NODE_S * n_nodes + PROMPT_S),
     ]
 
 

@@ -148,7 +148,9 @@ def _explicit(
     )  # fmt: skip
 
 
-def _rows_of(model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, coverage: float | None) -> RowsOf:
+def _rows_of(
+    model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, coverage: float | None
+) -> RowsOf:
     if settings.engine == "explicit":
         return _explicit(model, prompts, settings, coverage=coverage).node_rows
     oracles = [Oracle(model, prepared) for prepared in prompts]
