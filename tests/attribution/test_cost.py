@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tracer.attribution.cost import Shape, Work, memory, n_carried, row_flops, rows_share, seconds
+from tracer.attribution.cost import Shape, Work, memory, n_carried, row_flops, seconds
+from tracer.attribution.row_shares import layer_shares, rows_share
 
 SHAPE = Shape(
     n_layers=12, d_model=768, n_heads=12, n_kv_heads=12, d_head=64, d_vocab=50257, n_parameters=124_000_000,
@@ -54,9 +55,18 @@ def test_the_share_of_rows_is_one_when_all_are_wanted_and_falls_with_coverage() 
     assert shares[0] > 0
 
 
-def test_sources_are_pushed_up_only_when_every_row_is_wanted_and_they_fit() -> None:
+def test_low_layers_have_most_of_the_rows_and_none_more_than_all() -> None:
+    for share in (0.3, 0.46, 0.72, 0.99, 1.0):
+        shares = layer_shares(share, 12)
+        assert sum(shares) / 12 == pytest.approx(share)
+        assert max(shares) <= 1.0
+        assert shares == sorted(shares, reverse=True)
+
+
+def test_sources_are_pushed_up_where_that_is_less_work_and_they_fit() -> None:
     exact = replace(WORK, coverage=1.0)
-    assert WORK.n_lower(SHAPE) == 0
+    assert 0 < WORK.n_lower(SHAPE) < 6
+    assert replace(exact, max_feature_nodes=100).n_lower(SHAPE) == 0
     assert exact.n_lower(SHAPE) == 6
     assert replace(exact, memory_budget_bytes=1024**2).n_lower(SHAPE) == 0
     assert row_flops(SHAPE, exact) < 0.7 * row_flops(SHAPE, replace(exact, memory_budget_bytes=1024**2))

@@ -42,8 +42,8 @@ def test_rows_are_those_of_the_plain_engine(cell: Cell, n_lower: int) -> None:
 def test_the_middle_is_used_where_every_row_of_a_deep_model_is_wanted(demo_model: ReplacementModel) -> None:
     prepared = prepare(demo_model, demo_model.tokenize("the capital of the state containing Dallas is"))
     sources = Sources(demo_model, prepared)
-    assert 0 < best_middle([sources], 2**30) < demo_model.n_layers
-    assert best_middle([sources], 0) == 0
+    assert 0 < best_middle([sources], 1.0, 2**30) < demo_model.n_layers
+    assert best_middle([sources], 1.0, 0) == 0
     assert ExplicitEngine(demo_model, prepared, memory_budget_bytes=2**30).n_lower == 0
 
 
@@ -54,3 +54,17 @@ def test_every_row_by_meeting_gives_the_pruned_graph_of_pulling(demo_model: Repl
     assert torch.equal(met.node_mask, pulled.node_mask)
     assert torch.equal(met.edge_source, pulled.edge_source)
     torch.testing.assert_close(met.influence, pulled.influence, atol=1e-5, rtol=1e-4)
+
+
+def test_meeting_chooses_the_rows_of_a_coverage_that_pulling_chooses(
+    demo_model: ReplacementModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(demo_model, demo_model.tokenize("when Mary and John went to the store John gave a book to"))
+    assert best_middle([Sources(demo_model, prepared)], 0.99, 2**30) > 0
+    met = graph_of(demo_model, prepared, coverage=0.99, every_row_flops=0.0)
+    monkeypatch.setattr("tracer.attribution.explicit.best_middle", lambda *_: 0)
+    pulled = graph_of(demo_model, prepared, coverage=0.99, every_row_flops=0.0)
+    assert torch.equal(met.has_row, pulled.has_row)
+    assert not met.has_row.all()
+    torch.testing.assert_close(met.influence, pulled.influence, atol=1e-5, rtol=1e-4)
+    assert torch.equal(met.prune().node_mask, pulled.prune().node_mask)

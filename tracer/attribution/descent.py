@@ -164,7 +164,9 @@ class Descent:
         W_O, W_V = weights.W_O.flatten(0, 1), weights.W_V.flatten(0, 1)
         entered = torch.cat([cohort.vectors for cohort in self.cohorts]) if own else self.columns
         outputs = product(entered, W_O.T, self.precision)
-        mixed = outputs.new_empty(len(self.columns), len(W_V))
+        # What reads values takes the place of what read outputs, cohort by cohort, where both are as large.
+        in_place = not own and len(W_O) == len(W_V)
+        mixed = outputs if in_place else outputs.new_empty(len(self.columns), len(W_V))
         start = 0
         for cohort in self.cohorts:
             if own:
@@ -176,6 +178,7 @@ class Descent:
             start += len(cohort.vectors)
             cohort.add_ignored(layer, values)
             cohort.distribute(values, mixed)
+        del outputs, values
         if skipping is not None:
             self._add_skip(layer, skipping)
         if layer == 0:

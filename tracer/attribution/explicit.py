@@ -57,7 +57,7 @@ class ExplicitEngine:
         memory_budget_bytes: int,
         n_chunk_rows: int | None = None,
         precision: Precision = "float32",
-        meets: bool = False,
+        coverage: float | None = None,
         side_by_side: bool = False,
     ) -> None:
         self.model, self.prompts, self.precision = model, prompts, precision
@@ -74,7 +74,8 @@ class ExplicitEngine:
         longest = max(prepared.layout.n_nodes for prepared in prompts)
         max_rows = max(1, memory_budget_bytes // (4 * N_LIVE_COPIES * longest))
         self.max_rows = max_rows if n_chunk_rows is None else min(n_chunk_rows, max_rows)
-        self.n_lower = best_middle(self.sources, memory_budget_bytes // 4) if meets else 0
+        # Who asks for rows from the top down, to about this coverage, may meet in the middle.
+        self.n_lower = 0 if coverage is None else best_middle(self.sources, coverage, memory_budget_bytes // 4)
         """Layers whose sources are pushed up instead of pulling every row down through them."""
         self._meetings: dict[int, Meeting] = {}
         self.worth_a_block = BLOCK_FLOPS.get(device, BLOCK_FLOPS["cpu"]) / (4 * d_model**2)
@@ -106,19 +107,29 @@ class ExplicitEngine:
             [table.cones for table in tables], n_prompts=[sources.n_prompts for sources, _ in requests],
             max_columns=self.max_columns, max_rows=self.max_rows, worth_a_block=self.worth_a_block,
         ):  # fmt: skip
-            cohorts = [_cohort(*requests[span.request], tables[span.request], span) for span in spans]
-            descent = Descent(self.model, cohorts, self.precision)
-            descent.run(n_lower)
-            for cohort in cohorts:
-                request = cohort.span.request
-                sources, reads = requests[request]
-                if n_lower:
-                    self._meeting(self.sources.index(sources)).meet(cohort, descent.columns)
-                rows = tables[request].rows[:, cohort.span.rows]
-                found = cohort.found.view(sources.n_prompts, -1, rows.shape[1])
-                # Where there is no row, the last one's bias is taken; nobody looks there.
-                bias = found[:, -2] + reads.bias[rows.to(reads.bias.device)]
-                yield RowBlock(request=request, rows=rows, weights=found[:, :-2], bias=bias)
+            yield from self._pass(requests, tables, spans, n_lower)
+
+    def _pass(
+        self,
+        requests: Sequence[tuple[Sources, Reads]],
+        tables: Sequence[RowTable],
+        spans: Sequence[Span],
+        n_lower: int,
+    ) -> Iterator[RowBlock]:
+        """Rows of one pass; what it holds goes with it, before the next one begins."""
+        cohorts = [_cohort(*requests[span.request], tables[span.request], span) for span in spans]
+        descent = Descent(self.model, cohorts, self.precision)
+        descent.run(n_lower)
+        for cohort in cohorts if n_lower else ():
+            self._meeting(self.sources.index(cohort.sources)).meet(cohort, descent.columns)
+        del descent
+        for cohort in cohorts:
+            sources, reads = requests[cohort.span.request]
+            rows = tables[cohort.span.request].rows[:, cohort.span.rows]
+            found = cohort.found.view(sources.n_prompts, -1, rows.shape[1])
+            # Where there is no row, the last one's bias is taken; nobody looks there.
+            bias = found[:, -2] + reads.bias[rows.to(reads.bias.device)]
+            yield RowBlock(request=cohort.span.request, rows=rows, weights=found[:, :-2], bias=bias)
 
     def node_rows(self, requests: Sequence[NodeRequest]) -> Iterator[NodeRows]:
         """Complete rows of feature or target nodes."""
@@ -141,6 +152,7 @@ class ExplicitEngine:
             for block in self.blocks(asked, n_lower) if parts else ():
                 prompt, nodes, _ = parts[block.request]
                 yield prompt, nodes[block.rows[0]], block.weights[0], block.bias[0]
+                del block  # or its rows would be held while the next ones are computed
         for prompt, nodes, reads in low:
             yield prompt, nodes, *self._meeting(prompt).low_rows(nodes, reads)
 

@@ -121,8 +121,7 @@ def _account(
 ) -> list[Accounted]:
     """What the rows of each prompt come to, chosen layer by layer; all of them where a prompt is wanted whole."""
     coverages = [1.0 if whole else settings.coverage for whole in is_whole]
-    meets = min(coverages) >= 1.0 and settings.max_feature_nodes is None
-    rows_of = _rows_of(model, prompts, settings, meets)
+    rows_of = _rows_of(model, prompts, settings, min(coverages) if settings.max_feature_nodes is None else None)
     states = [
         PromptRows(
             layout=prepared.layout,
@@ -141,7 +140,7 @@ def _account(
 
 
 def _explicit(
-    model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, **ways: bool
+    model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, **ways: Any
 ) -> ExplicitEngine:
     return ExplicitEngine(
         model, *prompts, memory_budget_bytes=settings.memory_budget_bytes // 2, n_chunk_rows=settings.batch_size,
@@ -149,9 +148,11 @@ def _explicit(
     )  # fmt: skip
 
 
-def _rows_of(model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, meets: bool) -> RowsOf:
+def _rows_of(
+    model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, coverage: float | None
+) -> RowsOf:
     if settings.engine == "explicit":
-        return _explicit(model, prompts, settings, meets=meets).node_rows
+        return _explicit(model, prompts, settings, coverage=coverage).node_rows
     oracles = [Oracle(model, prepared) for prepared in prompts]
 
     def rows_of(requests: Sequence[NodeRequest]) -> Iterator[NodeRows]:

@@ -1,8 +1,8 @@
-"""Every row of a prompt by meeting in the middle: low sources pushed up, high targets pulled down, one product.
+"""Rows of a prompt by meeting in the middle: low sources pushed up, high targets pulled down, one product.
 
 Pulling a row down costs as many layers as lie below it, so most of the work of computing every row is spent on carrying
-high rows through low layers. When all rows are wanted, carrying the low layers' sources up to a middle stage costs half
-of that, gives the low rows on the way, and the edges across the middle are one matrix product a position.
+high rows through low layers. When most low rows are wanted, carrying the low layers' sources up to a middle stage costs
+half of that, gives the low rows on the way, and the edges across the middle are one matrix product a position.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,11 @@ from tracer.attribution.descent import Cohort
 from tracer.attribution.known_streams import known_streams
 from tracer.attribution.precision import Precision
 from tracer.attribution.reads import Reads
+from tracer.attribution.row_shares import layer_shares, rows_share
 from tracer.attribution.sources import Sources
+
+LEAST_GAIN = 0.8
+"""Of the work of pulling every row down, what meeting must come to at most to be worth its own small operations."""
 
 
 class Meeting:
@@ -130,15 +134,17 @@ def source_vectors(sources: Sources, layer: int) -> SourceVectors:
     return SourceVectors(layer=layer, nodes=nodes, pos=pos, vectors=vectors)
 
 
-def best_middle(prompts: Sequence[Sources], budget_bytes: int) -> int:
+def best_middle(prompts: Sequence[Sources], coverage: float, budget_bytes: int) -> int:
     """The number of lower layers with the least work in all; 0 where pulling every row down is about as cheap.
 
-    Work is counted in vectors that pass a layer; what would not fit in the budget is not considered.
+    Work is counted in vectors that pass a layer; what would not fit in the budget is not considered. Every source of
+    the lower layers is pushed up, whatever the coverage, but only some of the rows above would be pulled down.
     """
     n_layers = prompts[0].model.n_layers
-    best, least = 0, 0.8 * sum(_work(sources, 0) for sources in prompts)
+    shares = layer_shares(rows_share(coverage), n_layers)
+    best, least = 0, LEAST_GAIN * sum(_work(sources, shares, 0) for sources in prompts)
     for n_lower in range(1, n_layers):
-        work = sum(_work(sources, n_lower) for sources in prompts)
+        work = sum(_work(sources, shares, n_lower) for sources in prompts)
         if work < least and sum(_held_bytes(sources, n_lower) for sources in prompts) <= budget_bytes:
             best, least = n_lower, work
     return best
@@ -148,10 +154,10 @@ def _n_features(sources: Sources) -> list[int]:
     return [len(active.pos) for active in sources.prepared.active]
 
 
-def _work(sources: Sources, n_lower: int) -> float:
+def _work(sources: Sources, shares: Sequence[float], n_lower: int) -> float:
     n_features, n_pos = _n_features(sources), sources.n_pos
     n_layers = len(n_features)
-    pulled = sum((layer - n_lower + 0.5) * n_features[layer] for layer in range(n_lower, n_layers))
+    pulled = sum((layer - n_lower + 0.5) * shares[layer] * n_features[layer] for layer in range(n_lower, n_layers))
     pushed = sum((n_lower - layer - 0.5) * (n_features[layer] + n_pos) for layer in range(n_lower)) + n_lower * n_pos
     return pulled + sources.prepared.layout.n_targets * (n_layers - n_lower) + pushed
 

@@ -133,6 +133,7 @@ def compute_rows(
     for layer in reversed(range(max(prompt.layout.n_layers for prompt in prompts))):
         for idx, nodes, weights, bias in of_each(partial(PromptRows.choose, layer=layer)):
             prompts[idx].take(nodes, weights, bias)
+            del weights  # or they would be held while the next ones are computed
         if progress is not None:
             progress(sum(int(prompt.has_row.sum()) for prompt in prompts), n_features)
 
