@@ -31,8 +31,8 @@ def build_circuits(
         connection: the results being built, with `prompts`, `graphs`, `nodes`, `edges`, `edge_stats`,
             `edge_frequency`, `feature_frequency` and `cooccurrence` in it.
         by: columns of `prompts` of whose values consensus circuits are made; those of the tables of frequencies.
-        min_support: fewest graphs behind an edge or node of a consensus, a cluster of graphs and a feature in it; as the
-            tables were made with.
+        min_support: fewest graphs behind an edge or node of a consensus, a cluster of graphs and a feature in it; as
+            the tables were made with.
         settings: bounds.
         seed: of samples, resamples and starts.
         run: spreads resamples.

@@ -39,7 +39,7 @@ def stage_consensus(
         graph_ids = sampled_graphs(connection, circuit_id)
         stability = None
         if len(graph_ids) > 1:
-            held = edges_in_graphs(connection, graph_ids, len(edges.support), circuit_id)
+            held = edges_in_graphs(connection, circuit_id, len(graph_ids), len(edges.support))
             drawn = multiplicities(len(graph_ids), settings.n_resamples, seed, circuit_id)
             # a sample holds an edge in proportion
             least = min_support * len(graph_ids) / n_graphs
@@ -48,17 +48,15 @@ def stage_consensus(
         method = f"edges with support >= {min_support}: {n_edges} of {n_shared}, the strongest by edge score"
         if len(graph_ids) < n_graphs:
             method += f"; resampled from {len(graph_ids)} graphs"
-        rows.append(
-            {
-                "circuit_id": circuit_id,
-                "kind": "consensus",
-                "by_column": by_column,
-                "by_value": by_value,
-                "method": method,
-                "n_graphs": n_graphs,
-                "stability": stability,
-            }
-        )
+        rows.append({
+            "circuit_id": circuit_id,
+            "kind": "consensus",
+            "by_column": by_column,
+            "by_value": by_value,
+            "method": method,
+            "n_graphs": n_graphs,
+            "stability": stability,
+        })
     stage(connection, "circuits", rows)
     return [row["circuit_id"] for row in rows]
 

@@ -58,16 +58,14 @@ def stage_feature_clusters(
         circuit_id = cluster_name(prefix, number, n_clusters)
         stability = None if found.stability is None else float(found.stability[found.label[inside[0]]])
         cohesion = float(np.mean(found.similarity[inside]))
-        circuits.append(
-            {
-                "circuit_id": circuit_id,
-                "kind": kind,
-                "parent_id": in_value,
-                "method": method,
-                "stability": stability,
-                "cohesion": cohesion,
-            }
-        )
+        circuits.append({
+            "circuit_id": circuit_id,
+            "kind": kind,
+            "parent_id": in_value,
+            "method": method,
+            "stability": stability,
+            "cohesion": cohesion,
+        })
         for place in inside.tolist():
             layer, feature = found.features[place].tolist()
             told = measured[layer, feature]

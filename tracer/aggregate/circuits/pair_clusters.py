@@ -36,9 +36,8 @@ SELECT *, count(*) OVER () AS n_found FROM told WHERE npmi > 0 AND expected > 0
 ORDER BY npmi DESC, layer_a, feature_a, layer_b, feature_b LIMIT ?
 """
 _HELD = """
-SELECT DISTINCT graph_id, layer, feature FROM nodes
-SEMI JOIN (SELECT graph_id FROM circuit_sample WHERE circuit_id = '=') AS sampled USING (graph_id)
-WHERE kind = 'feature'
+SELECT DISTINCT graph_idx, layer, feature FROM nodes JOIN circuit_sample USING (graph_id)
+WHERE circuit_id = '=' AND kind = 'feature'
 """
 
 
@@ -190,6 +189,6 @@ def _read_incidence(connection: Connection, features: Ints) -> Incidence:
     number = {(layer, feature): place for place, (layer, feature) in enumerate(features.tolist())}
     places = zip(found["layer"].tolist(), found["feature"].tolist(), strict=True)
     column = np.array([number.get(place, -1) for place in places], dtype=np.int64)
-    row = np.searchsorted(graph_ids, np.asarray(found["graph_id"], dtype=graph_ids.dtype))
+    row = np.asarray(found["graph_idx"], dtype=np.int64)
     known = column >= 0
     return Incidence.of(row[known], column[known], (len(graph_ids), len(features)))

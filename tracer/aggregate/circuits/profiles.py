@@ -145,7 +145,7 @@ def _held(
     connection: Connection, edges: Edges, circuit_id: str, settings: CircuitSettings, seed: int
 ) -> tuple[EdgesInGraphs, Ints]:
     graph_ids = sampled_graphs(connection, circuit_id)
-    held = edges_in_graphs(connection, graph_ids, len(edges.source), circuit_id)
+    held = edges_in_graphs(connection, circuit_id, len(graph_ids), len(edges.source))
     n_resamples = settings.n_resamples if len(graph_ids) > 1 else 0
     return held, multiplicities(len(graph_ids), n_resamples, seed, f"profiles {circuit_id}")
 
