@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from tracer.aggregate.batches import REBUILT, Parts, make_batches, names_of, parts_hash, without
+from tracer.aggregate.circuits.build import build_circuits
+from tracer.aggregate.circuits.motifs import build_motifs
 from tracer.aggregate.comparing.build import build_comparisons
 from tracer.aggregate.examples import merge_examples
 from tracer.aggregate.frequencies.features import Features, build_features, remember_logits
@@ -31,7 +33,6 @@ from tracer.aggregate.tasks import TaskMap, in_process
 from tracer.config import AggregateConfig, result_settings
 from tracer.errors import ArtifactError
 from tracer.tables.building import build_database, create_table, create_view, insert_rows, scratch_folder, view_parts
-from tracer.tables.circuit_tables import CIRCUIT_TABLES
 from tracer.tables.database import Connection, quoted, rows_of
 from tracer.tables.neuronpedia_links import NeuronpediaSources
 from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
@@ -220,8 +221,18 @@ def _derive(
     build_frequencies(connection, min_support=config.min_support, n_layers=run_row["n_layers"])
     create_view(connection, TABLES["incidence"], read_sql("incidence"))
     build_hypergraph(connection, config, columns.stratum, n_counted=n_counted, run=site.run, say=site.say)
-    for table in CIRCUIT_TABLES:
-        create_table(connection, table)
+    build_circuits(
+        connection,
+        by=columns.by,
+        min_support=config.min_support,
+        settings=config.circuits,
+        run=site.run,
+        say=site.say,
+    )
+    site.say("motifs")
+    build_motifs(connection, min_support=config.min_support, settings=config.motifs, run=site.run)
+    site.say("comparisons")
+    create_table(connection, TABLES["comparisons"])
     build_comparisons(connection, config.comparisons, min_support=config.min_support)
     create_table(connection, TABLES["labels"])
     _build_runs(connection, run_row)

@@ -139,9 +139,7 @@ def _account(
     return [state.accounted(mask) for state, mask in zip(states, wanted, strict=True)]
 
 
-def _explicit(
-    model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, **ways: Any
-) -> ExplicitEngine:
+def _explicit(model: ReplacementModel, prompts: Sequence[Prepared], settings: _Settings, **ways: Any) -> ExplicitEngine:
     return ExplicitEngine(
         model, *prompts, memory_budget_bytes=settings.memory_budget_bytes // 2, n_chunk_rows=settings.batch_size,
         precision=settings.precision, **ways,

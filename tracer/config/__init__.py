@@ -2,6 +2,7 @@
 
 from tracer.config.aggregate import AggregateConfig
 from tracer.config.base import NOT_IN_RESULTS, Settings, Share
+from tracer.config.circuits import CircuitConfig, MotifConfig
 from tracer.config.comparison import ComparedKind, ComparisonConfig
 from tracer.config.run import RunConfig, load_config, parse_config, result_settings
 from tracer.config.sections import AttributionConfig, CorpusConfig, ModelConfig, PruningConfig, RunnerConfig
@@ -10,10 +11,12 @@ __all__ = [
     "NOT_IN_RESULTS",
     "AggregateConfig",
     "AttributionConfig",
+    "CircuitConfig",
     "ComparedKind",
     "ComparisonConfig",
     "CorpusConfig",
     "ModelConfig",
+    "MotifConfig",
     "PruningConfig",
     "RunConfig",
     "RunnerConfig",

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tracer.config.base import NOT_IN_RESULTS, Settings, Share
+from tracer.config.circuits import CircuitConfig, MotifConfig
 from tracer.config.comparison import ComparisonConfig
 
 Granularity = Literal["feature", "component", "position"]
@@ -45,6 +46,8 @@ class AggregateConfig(Settings):
         description="tokens before a firing that `feature_tokens.n_context` counts; 0: none. Costs firings x this",
     )
     n_promoted_tokens: int = Field(20, ge=1, description="promoted and suppressed tokens kept per feature")
+    circuits: CircuitConfig = Field(default_factory=CircuitConfig, description="bounds of recurring circuits")
+    motifs: MotifConfig = Field(default_factory=MotifConfig, description="bounds of recurring motifs")
     comparisons: list[ComparisonConfig] = Field(
         default_factory=list, description="sets of prompts whose graphs are compared, of different names"
     )

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from tracer.aggregate.hypergraph.pairs import count_pairs
+from tracer.aggregate.hypergraph.pairs import Pairs
 from tracer.aggregate.hypergraph.significance import pair_measures
-from tracer.aggregate.incidence import Incidence
 from tracer.tables.building import create_table, insert_columns
 from tracer.tables.database import Connection, literal, quoted
 from tracer.tables.frequency_tables import EDGE_KEY
@@ -94,13 +93,15 @@ def _pairs(connection: Connection, min_support: int) -> None:
     _, row = np.unique(held["graph_id"].astype(str), return_inverse=True)
     places = np.column_stack([held["layer"], held["feature"]]).astype(np.int64)
     features, column = np.unique(places, axis=0, return_inverse=True)
-    incidence = Incidence.of(row, column.ravel(), (n_graphs, len(features)))
-    assert isinstance(incidence.matrix, sparse.csr_array)
-    pairs = count_pairs(incidence, min_support)
-    measures = pair_measures(pairs, support=incidence.support, length=incidence.length, min_support=min_support)
+    matrix = sparse.csr_array((np.ones(len(row), np.int64), (row, column.ravel())), shape=(n_graphs, len(features)))
+    shared = (matrix.T @ matrix).toarray()
+    first, second = np.nonzero(np.triu(shared >= min_support, 1))
+    pairs = Pairs(first=first, second=second, support=shared[first, second])
+    support, length = (np.asarray(matrix.sum(axis=axis)).ravel() for axis in (0, 1))
+    measures = pair_measures(pairs, support=support, length=length, min_support=min_support)
     ends = {
-        f"{column}_{end}": features[place, at]
+        f"{name}_{end}": features[place, at]
         for end, place in (("a", pairs.first), ("b", pairs.second))
-        for at, column in enumerate(("layer", "feature"))
+        for at, name in enumerate(("layer", "feature"))
     }
     insert_columns(connection, TABLES["cooccurrence"], ends | measures)

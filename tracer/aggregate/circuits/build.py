@@ -7,12 +7,12 @@ from tracer.aggregate.circuits.graph_clusters import stage_graph_clusters
 from tracer.aggregate.circuits.pair_clusters import stage_pair_clusters
 from tracer.aggregate.circuits.profiles import stage_profile_clusters, stage_supernodes
 from tracer.aggregate.circuits.samples import draw_samples, drop_samples, read_edges
-from tracer.aggregate.circuits.settings import CircuitSettings
 from tracer.aggregate.circuits.staging import close_stage, open_stage
 from tracer.aggregate.tasks import TaskMap, in_process
+from tracer.config import CircuitConfig
 from tracer.tables.database import Connection
 
-DEFAULTS = CircuitSettings()
+DEFAULTS = CircuitConfig()
 
 
 def build_circuits(
@@ -20,7 +20,7 @@ def build_circuits(
     *,
     by: Sequence[str],
     min_support: int,
-    settings: CircuitSettings = DEFAULTS,
+    settings: CircuitConfig = DEFAULTS,
     seed: int = 0,
     run: TaskMap = in_process,
     say: Callable[[str], None] = lambda _: None,
@@ -31,8 +31,8 @@ def build_circuits(
         connection: the results being built, with `prompts`, `graphs`, `nodes`, `edges`, `edge_stats`,
             `edge_frequency`, `feature_frequency` and `cooccurrence` in it.
         by: columns of `prompts` of whose values consensus circuits are made; those of the tables of frequencies.
-        min_support: fewest graphs behind an edge or node of a consensus, a cluster of graphs and a feature in it; as the
-            tables were made with.
+        min_support: fewest graphs behind an edge or node of a consensus, a cluster of graphs and a feature in it; as
+            the tables were made with.
         settings: bounds.
         seed: of samples, resamples and starts.
         run: spreads resamples.

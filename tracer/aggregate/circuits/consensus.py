@@ -12,16 +12,16 @@ import numpy as np
 
 from tracer.aggregate.circuits.resampling import multiplicities, set_jaccard
 from tracer.aggregate.circuits.samples import Edges, EdgesInGraphs, edges_in_graphs, sampled_graphs
-from tracer.aggregate.circuits.settings import CircuitSettings
 from tracer.aggregate.circuits.staging import stage
 from tracer.aggregate.incidence import Floats, Ints
 from tracer.aggregate.sql import read_sql
+from tracer.config import CircuitConfig
 from tracer.tables.database import Connection
 from tracer.tables.frequency_tables import EDGE_KEY
 
 
 def stage_consensus(
-    connection: Connection, edges: Edges, by: Sequence[str], min_support: int, settings: CircuitSettings, seed: int
+    connection: Connection, edges: Edges, by: Sequence[str], min_support: int, settings: CircuitConfig, seed: int
 ) -> list[str]:
     """Stage the consensus circuit of every value; their ids, sorted."""
     asked = {"by": list(by), "min_support": min_support, "max_edges": settings.max_edges}
@@ -39,7 +39,7 @@ def stage_consensus(
         graph_ids = sampled_graphs(connection, circuit_id)
         stability = None
         if len(graph_ids) > 1:
-            held = edges_in_graphs(connection, graph_ids, len(edges.support), circuit_id)
+            held = edges_in_graphs(connection, circuit_id, len(graph_ids), len(edges.support))
             drawn = multiplicities(len(graph_ids), settings.n_resamples, seed, circuit_id)
             # a sample holds an edge in proportion
             least = min_support * len(graph_ids) / n_graphs

@@ -6,34 +6,38 @@ and memory of the search do not grow with the run: with 10,000 graphs of 100 fea
 million graphs take one reading of their feature nodes more.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
 from tracer.aggregate.circuits.partition import Partition, Stable, find_partition, hellinger_rows
 from tracer.aggregate.circuits.resampling import in_order_of_size
 from tracer.aggregate.circuits.samples import WHOLE_RUN, sampled_graphs
-from tracer.aggregate.circuits.settings import CircuitSettings
 from tracer.aggregate.circuits.staging import stage, stage_columns
 from tracer.aggregate.incidence import Floats, Ints
 from tracer.aggregate.sql import read_sql
 from tracer.aggregate.tasks import TaskMap
+from tracer.config import CircuitConfig
 from tracer.tables.database import Connection
 
 GRAPHS_PER_BLOCK = 20_000
 FEATURE_BITS = 32
 _HELD = """
-SELECT graph_id, layer, feature, influence FROM nodes
+SELECT dense_rank() OVER (ORDER BY graph_id) - 1 AS graph_idx, layer, feature, influence FROM nodes
 WHERE kind = 'feature' AND graph_id BETWEEN ? AND ? {only}
 ORDER BY graph_id, layer, feature, node_idx
 """
+_HOLDING = """
+SELECT DISTINCT graph_id FROM nodes WHERE kind = 'feature' AND graph_id BETWEEN ? AND ? {only} ORDER BY graph_id
+"""
 _IN_SAMPLE = "AND graph_id IN (SELECT graph_id FROM circuit_sample WHERE circuit_id = '=')"
 
-Ids = npt.NDArray[np.str_]
+Ids = np.ndarray
 
 
 def stage_graph_clusters(
-    connection: Connection, *, min_support: int, settings: CircuitSettings, seed: int, run: TaskMap
+    connection: Connection, *, min_support: int, settings: CircuitConfig, seed: int, run: TaskMap
 ) -> None:
     """Stage clusters of graphs with at least `min_support` graphs each, their graphs and their features.
 
@@ -90,16 +94,15 @@ def cluster_name(kind: str, number: int, n_clusters: int) -> str:
 
 
 def _search(
-    connection: Connection, sample: Ids, min_support: int, settings: CircuitSettings, seed: int, run: TaskMap
+    connection: Connection, sample: Ids, min_support: int, settings: CircuitConfig, seed: int, run: TaskMap
 ) -> tuple[Stable | None, Ints]:
     """The partition of the sampled graphs, and the codes of the features that its axes are over, sorted."""
     if len(sample) == 0:
         return None, np.zeros(0, np.int64)
-    ids, codes, influence = _read(connection, sample[0], sample[-1], _IN_SAMPLE)
-    universe = np.unique(codes)
-    _, rows = _rows(ids, codes, influence, universe)
+    held = _read(connection, sample[0], sample[-1], _IN_SAMPLE)
+    universe = np.unique(held.codes)
     found = find_partition(
-        rows,
+        _rows(held, universe),
         max_clusters=settings.max_clusters,
         min_members=min_support,
         n_resamples=settings.n_resamples,
@@ -117,24 +120,39 @@ def _assign_all(connection: Connection, partition: Partition, universe: Ints) ->
     parts: list[tuple[Ids, Ints, Floats]] = []
     for start in range(0, len(everything), GRAPHS_PER_BLOCK):
         block = everything[start : start + GRAPHS_PER_BLOCK]
-        ids, rows = _rows(*_read(connection, block[0], block[-1], ""), universe)
-        parts.append((ids, *partition.assign(rows)))
+        held = _read(connection, block[0], block[-1], "")
+        parts.append((held.ids, *partition.assign(_rows(held, universe))))
     ids, label, weight = (np.concatenate([part[place] for part in parts]) for place in range(3))
     return ids, label, weight
 
 
-def _read(connection: Connection, first: str, last: str, only: str) -> tuple[Ids, Ints, Floats]:
-    """Graph, feature code and influence of each feature node, in order of the graphs' ids."""
-    found = connection.execute(_HELD.format(only=only), [str(first), str(last)]).fetchnumpy()
-    codes = (found["layer"].astype(np.int64) << FEATURE_BITS) + found["feature"].astype(np.int64)
-    return np.asarray(found["graph_id"], dtype=np.str_), codes, found["influence"].astype(np.float64)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """Ids of graphs with features, sorted; of each feature node its graph among them, its feature and influence."""
+
+    ids: Ids
+    graph: Ints
+    codes: Ints
+    influence: Floats
 
 
-def _rows(ids: Ids, codes: Ints, influence: Floats, universe: Ints) -> tuple[Ids, sparse.csr_array]:
-    """The graphs that have features, and their rows over the known ones, [n_graphs, n_features]."""
-    graphs, row = np.unique(ids, return_inverse=True)
-    column = np.minimum(np.searchsorted(universe, codes), len(universe) - 1)
-    known = universe[column] == codes
-    places = (row[known], column[known])
-    matrix = sparse.coo_array((influence[known], places), shape=(len(graphs), len(universe)))
-    return graphs, hellinger_rows(sparse.csr_array(matrix))
+def _read(connection: Connection, first: str, last: str, only: str) -> _Held:
+    """The feature nodes of graphs from one id to another, in order of graph, feature and node."""
+    asked = [str(first), str(last)]
+    found = connection.execute(_HELD.format(only=only), asked).fetchnumpy()
+    ids = connection.execute(_HOLDING.format(only=only), asked).fetchnumpy()["graph_id"]
+    return _Held(
+        ids=np.asarray(ids, dtype=np.str_),
+        graph=found["graph_idx"].astype(np.int64),
+        codes=(found["layer"].astype(np.int64) << FEATURE_BITS) + found["feature"].astype(np.int64),
+        influence=found["influence"].astype(np.float64),
+    )
+
+
+def _rows(held: _Held, universe: Ints) -> sparse.csr_array:
+    """The graphs' rows over the known features, [n_graphs, n_features]."""
+    column = np.minimum(np.searchsorted(universe, held.codes), len(universe) - 1)
+    known = universe[column] == held.codes
+    places = (held.graph[known], column[known])
+    matrix = sparse.coo_array((held.influence[known], places), shape=(len(held.ids), len(universe)))
+    return hellinger_rows(sparse.csr_array(matrix))

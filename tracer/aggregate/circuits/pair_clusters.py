@@ -16,10 +16,10 @@ from tracer.aggregate.circuits.communities import communities
 from tracer.aggregate.circuits.feature_rows import FeatureClusters, stage_feature_clusters
 from tracer.aggregate.circuits.resampling import best_jaccard, multiplicities, seed_of, similarity_to_centre
 from tracer.aggregate.circuits.samples import WHOLE_RUN, sampled_graphs
-from tracer.aggregate.circuits.settings import CircuitSettings
 from tracer.aggregate.hypergraph.significance import benjamini_hochberg, poisson_above
 from tracer.aggregate.incidence import Floats, Incidence, Ints
 from tracer.aggregate.tasks import TaskMap
+from tracer.config import CircuitConfig
 from tracer.tables.database import Connection
 
 SIGNIFICANT = 0.05
@@ -36,9 +36,8 @@ SELECT *, count(*) OVER () AS n_found FROM told WHERE npmi > 0 AND expected > 0
 ORDER BY npmi DESC, layer_a, feature_a, layer_b, feature_b LIMIT ?
 """
 _HELD = """
-SELECT DISTINCT graph_id, layer, feature FROM nodes
-SEMI JOIN (SELECT graph_id FROM circuit_sample WHERE circuit_id = '=') AS sampled USING (graph_id)
-WHERE kind = 'feature'
+SELECT DISTINCT graph_idx, layer, feature FROM nodes JOIN circuit_sample USING (graph_id)
+WHERE circuit_id = '=' AND kind = 'feature'
 """
 
 
@@ -82,7 +81,7 @@ class FeaturePairs:
 
 
 def stage_pair_clusters(
-    connection: Connection, *, min_support: int, settings: CircuitSettings, seed: int, run: TaskMap
+    connection: Connection, *, min_support: int, settings: CircuitConfig, seed: int, run: TaskMap
 ) -> None:
     """Stage clusters of features by co-occurrence.
 
@@ -190,6 +189,6 @@ def _read_incidence(connection: Connection, features: Ints) -> Incidence:
     number = {(layer, feature): place for place, (layer, feature) in enumerate(features.tolist())}
     places = zip(found["layer"].tolist(), found["feature"].tolist(), strict=True)
     column = np.array([number.get(place, -1) for place in places], dtype=np.int64)
-    row = np.searchsorted(graph_ids, np.asarray(found["graph_id"], dtype=graph_ids.dtype))
+    row = np.asarray(found["graph_idx"], dtype=np.int64)
     known = column >= 0
     return Incidence.of(row[known], column[known], (len(graph_ids), len(features)))

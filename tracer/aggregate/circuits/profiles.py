@@ -26,9 +26,9 @@ from tracer.aggregate.circuits.resampling import (
     unit_rows,
 )
 from tracer.aggregate.circuits.samples import WHOLE_RUN, Edges, EdgesInGraphs, edges_in_graphs, sampled_graphs
-from tracer.aggregate.circuits.settings import CircuitSettings
 from tracer.aggregate.incidence import Floats, Ints
 from tracer.aggregate.tasks import TaskMap
+from tracer.config import CircuitConfig
 from tracer.tables.database import Connection
 
 METHOD = "Louvain communities of profiles with cosine similarity >= 0.5, at most 10 neighbours each"
@@ -88,7 +88,7 @@ def profile_clusters(
 
 
 def stage_profile_clusters(
-    connection: Connection, edges: Edges, *, settings: CircuitSettings, seed: int, run: TaskMap
+    connection: Connection, edges: Edges, *, settings: CircuitConfig, seed: int, run: TaskMap
 ) -> None:
     """Stage clusters of features by profile over the whole run."""
     degree = np.bincount(np.concatenate([edges.source, edges.target]), np.tile(edges.support, 2), len(edges.ends))
@@ -104,7 +104,7 @@ def stage_profile_clusters(
 
 
 def stage_supernodes(
-    connection: Connection, edges: Edges, circuit_id: str, *, settings: CircuitSettings, seed: int, run: TaskMap
+    connection: Connection, edges: Edges, circuit_id: str, *, settings: CircuitConfig, seed: int, run: TaskMap
 ) -> None:
     """Stage the supernodes of a staged consensus circuit; its weights are summed over its sampled graphs."""
     columns = edge_columns(connection, circuit_id)
@@ -142,16 +142,16 @@ def _roles(edges: Edges, columns: Ints, chosen: Ints, seed: int) -> tuple[Roles,
 
 
 def _held(
-    connection: Connection, edges: Edges, circuit_id: str, settings: CircuitSettings, seed: int
+    connection: Connection, edges: Edges, circuit_id: str, settings: CircuitConfig, seed: int
 ) -> tuple[EdgesInGraphs, Ints]:
     graph_ids = sampled_graphs(connection, circuit_id)
-    held = edges_in_graphs(connection, graph_ids, len(edges.source), circuit_id)
+    held = edges_in_graphs(connection, circuit_id, len(graph_ids), len(edges.source))
     n_resamples = settings.n_resamples if len(graph_ids) > 1 else 0
     return held, multiplicities(len(graph_ids), n_resamples, seed, f"profiles {circuit_id}")
 
 
 def _resampled(
-    connection: Connection, edges: Edges, columns: Ints, circuit_id: str, settings: CircuitSettings, seed: int
+    connection: Connection, edges: Edges, columns: Ints, circuit_id: str, settings: CircuitConfig, seed: int
 ) -> list[Floats]:
     held, drawn = _held(connection, edges, circuit_id, settings, seed)
     weight = held.weight[:, columns].T.tocsr()

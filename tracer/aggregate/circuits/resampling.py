@@ -60,7 +60,7 @@ def set_jaccard(members: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -
     return float((members & others).sum() / either) if either else 1.0
 
 
-def in_order_of_size(label: Ints, names: npt.NDArray[np.str_], min_members: int) -> Ints:
+def in_order_of_size(label: Ints, names: np.ndarray, min_members: int) -> Ints:
     """Renumber clusters by size, the largest first, ties by a hash of their members; too small ones become -1."""
     ranked = []
     for cluster in np.unique(label[label >= 0]).tolist():

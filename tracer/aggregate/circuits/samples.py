@@ -81,9 +81,10 @@ def draw_samples(
         "SELECT circuit_id, by_column, by_value, count(*) AS n_graphs FROM circuit_values GROUP BY ALL"
     )
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE circuit_sample AS SELECT circuit_id, graph_id FROM circuit_values "
-        "QUALIFY row_number() OVER ("
-        f"PARTITION BY circuit_id ORDER BY sha256('{int(seed)}:' || graph_id), graph_id) <= most"
+        "CREATE OR REPLACE TEMP TABLE circuit_sample AS SELECT circuit_id, graph_id, "
+        "row_number() OVER (PARTITION BY circuit_id ORDER BY graph_id) - 1 AS graph_idx "
+        "FROM (SELECT circuit_id, graph_id FROM circuit_values QUALIFY row_number() OVER ("
+        f"PARTITION BY circuit_id ORDER BY sha256('{int(seed)}:' || graph_id), graph_id) <= most)"
     )
     connection.execute(read_sql("circuits/edge_numbers"))
     connection.execute(read_sql("circuits/graph_edges"))
@@ -99,7 +100,7 @@ WHOLE_RUN = "="
 """`circuit_id` of the whole run's sample."""
 
 
-def sampled_graphs(connection: Connection, circuit_id: str) -> npt.NDArray[np.str_]:
+def sampled_graphs(connection: Connection, circuit_id: str) -> np.ndarray:
     """Sorted ids of the sampled graphs of a value (or of the whole run)."""
     found = connection.execute(
         "SELECT graph_id FROM circuit_sample WHERE circuit_id = ? ORDER BY graph_id", [circuit_id]
@@ -127,18 +128,15 @@ def read_edges(connection: Connection) -> Edges:
     )
 
 
-def edges_in_graphs(
-    connection: Connection, graph_ids: npt.NDArray[np.str_], n_edges: int, circuit_id: str
-) -> EdgesInGraphs:
-    """What the sampled graphs of a value hold, in the order of `graph_ids` (`sampled_graphs`)."""
+def edges_in_graphs(connection: Connection, circuit_id: str, n_graphs: int, n_edges: int) -> EdgesInGraphs:
+    """What the sampled graphs of a value hold, in the order of `sampled_graphs`."""
     found = connection.execute(
-        "SELECT graph_id, edge_idx, weight, edge_score FROM circuit_graph_edges "
-        "SEMI JOIN (SELECT graph_id FROM circuit_sample WHERE circuit_id = ?) AS sampled USING (graph_id) "
-        "ORDER BY graph_id, edge_idx, target_idx, source_idx",
+        "SELECT graph_idx, edge_idx, weight, edge_score FROM circuit_graph_edges "
+        "JOIN circuit_sample USING (graph_id) WHERE circuit_id = ? "
+        "ORDER BY graph_idx, edge_idx, target_idx, source_idx",
         [circuit_id],
     ).fetchnumpy()
-    row = np.searchsorted(graph_ids, np.asarray(found["graph_id"], dtype=graph_ids.dtype))
-    places, shape = (row, found["edge_idx"]), (len(graph_ids), n_edges)
+    places, shape = (found["graph_idx"], found["edge_idx"]), (n_graphs, n_edges)
     weight, score = (
         sparse.csr_array(sparse.coo_array((found[name], places), shape=shape)) for name in ("weight", "edge_score")
     )
