@@ -42,6 +42,7 @@ def test_every_plot_of_results_has_a_title_and_says_of_what(results: Results) ->
         "Components that share graphs, by lift": plot.cooccurrence_map("lift"),
         "Influence by layer and kind of node": plot.influence_by_layer(),
         "Influence by token": plot.influence_by_token(prompt_id),
+        "Where transcoders fail": components.error_map(results.graphs.errors()),
         "Completeness of graphs": plot.completeness(),
         "Replacement of graphs": plot.completeness(what="replacement_score"),
         "Distinct features in more and more prompts": plot.unique_features(["MLP0", "L1H0"]),
@@ -50,6 +51,23 @@ def test_every_plot_of_results_has_a_title_and_says_of_what(results: Results) ->
         assert title in texts(figure)
     assert "graphs of task antonym" in texts(drawn["How often each component takes part"])
     assert {"MLP0", "L1H0"} <= texts(drawn["Distinct features in more and more prompts"])
+
+
+def test_a_graph_shows_tokens_answers_and_a_key_of_labels(results: Results) -> None:
+    prompt_id, graph_id = results.sql("SELECT prompt_id, graph_id FROM graphs ORDER BY ALL LIMIT 1").row(0)
+    found = results.graphs.one(prompt_id)
+    figure = results.plot.graph(prompt_id, graph_id)
+    written = texts(figure)
+    assert found.nodes.height == results.sql("SELECT * FROM nodes WHERE graph_id = ?", [graph_id]).height
+    for row in found.nodes.iter_rows(named=True):
+        assert row["kind"] not in ("token", "logit") or row["token"].strip() in written
+    strongest = found.nodes.filter(pl.col("kind") == "feature").sort("influence").row(-1, named=True)
+    (key,) = (text for text in written if text.startswith("1  L"))
+    assert (
+        f"1  L{strongest['layer']}/{strongest['feature']}  {found.labels[strongest['layer'], strongest['feature']]}"
+        in key
+    )
+    assert len(figure.axes[0].patches) == found.edges.height
 
 
 def test_a_difference_is_coloured_both_ways_from_zero(results: Results) -> None:

@@ -99,5 +99,26 @@ def cooccurrence_map(frame: pl.DataFrame, *, what: str = "support", note: str = 
     return figure
 
 
+def error_map(frame: pl.DataFrame, *, note: str = "all graphs") -> Figure:
+    """Where transcoders fail: influence of the kept error nodes by layer and position, per graph that is long enough.
+
+    Args:
+        frame: as `graphs.errors` gives it.
+        note: which graphs.
+    """
+    layers, positions = (range(int(frame[name].max() or 0) + 1) for name in ("layer", "pos"))  # type: ignore[arg-type]
+    matrix = np.zeros((len(layers), len(positions)))
+    for layer, pos, influence in frame.select("layer", "pos", "influence_mean").iter_rows():
+        matrix[layer, pos] = 100 * influence
+    figure = new_figure(max(4.6, 2.0 + 0.45 * len(positions)), max(2.6, 1.3 + 0.42 * len(layers)))
+    axes = figure.subplots()
+    label = "mean influence per graph,\nper cent of logit weight"
+    rows, columns = [str(layer) for layer in layers], [str(pos) for pos in positions]
+    heat_map(axes, matrix, rows=rows, columns=columns, label=label, is_annotated=matrix.size <= N_ANNOTATED)
+    dress(axes, "Where transcoders fail", note=note, x="token position", y="layer")
+    axes.spines["bottom"].set_visible(False)
+    return figure
+
+
 def _title(what: str) -> str:
     return {"n_features": "distinct features", "influence_mean": "influence"}.get(what, what.replace("_", " "))

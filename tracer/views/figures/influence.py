@@ -29,7 +29,7 @@ def influence_by_layer(frame: pl.DataFrame, *, note: str = "all graphs") -> Figu
         start += values
     axes.set_yticks(layers, ["tokens" if layer < 0 else f"layer {layer}" for layer in layers])
     rule(axes, "x")
-    dress(axes, "Influence by layer and kind of node", note=note, x=f"mean {UNIT} per graph")
+    dress(axes, "Influence by layer and kind of node", note=note, x=f"{UNIT}; mean over graphs")
     explain(axes)
     return figure
 

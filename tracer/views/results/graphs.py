@@ -1,11 +1,13 @@
 """Questions about graphs: where influence lies by layer, kind and token, and how complete graphs are."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from tracer.errors import DataError
 from tracer.tables.database import Connection, ask, quoted
+from tracer.views.readings import BEST_LABEL
 from tracer.views.results.asking import check_value, graphs_of
 
 BY_LAYER = """
@@ -45,6 +47,24 @@ BY_TOKEN = """
 """
 
 
+ONE = "SELECT * FROM graphs JOIN prompts USING (prompt_id) WHERE graph_id = $graph_id"
+EDGES = "SELECT * FROM edges WHERE graph_id = $graph_id ORDER BY edge_score DESC, target_idx, source_idx"
+LABELS = f"""
+    WITH {BEST_LABEL}
+    SELECT DISTINCT layer, feature, label FROM best_label JOIN nodes USING (layer, feature) WHERE graph_id = $graph_id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneGraph:
+    """The pruned graph of a prompt: its row of `graphs` and `prompts`, nodes, edges, and labels by (layer, feature)."""
+
+    row: dict[str, Any]
+    nodes: pl.DataFrame
+    edges: pl.DataFrame
+    labels: dict[tuple[int, int], str]
+
+
 @dataclass(frozen=True, slots=True)
 class Graphs:
     """Questions about graphs; `connection` is to a results file."""
@@ -80,14 +100,27 @@ class Graphs:
         Raises:
             DataError: no such graph, or several.
         """
-        sql = "SELECT graph_id FROM graphs WHERE prompt_id = $prompt_id ORDER BY graph_id"
-        known = ask(self.connection, sql, {"prompt_id": prompt_id})["graph_id"].to_list()
-        wanted = [name for name in known if graph_id in (None, name)]
-        if len(wanted) != 1:
-            found = f"{len(known)} graphs of it" if graph_id is None else f"no graph {graph_id} of it"
-            to_do = "`SELECT prompt_id, graph_id FROM graphs` lists them."
-            raise DataError(f"prompt {prompt_id}", found=found, expected="one graph", to_do=to_do)
-        return ask(self.connection, BY_TOKEN, {"prompt_id": prompt_id, "graph_id": wanted[0]})
+        wanted = _graph_id(self.connection, prompt_id, graph_id)
+        return ask(self.connection, BY_TOKEN, {"prompt_id": prompt_id, "graph_id": wanted})
+
+    def one(self, prompt_id: str, graph_id: str | None = None) -> OneGraph:
+        """The graph of a prompt: its nodes and edges, and labels of its features.
+
+        Args:
+            prompt_id: the prompt.
+            graph_id: which of its graphs; None where it has but one.
+
+        Raises:
+            DataError: no such graph, or several.
+        """
+        parameters = {"graph_id": _graph_id(self.connection, prompt_id, graph_id)}
+        labels = ask(self.connection, LABELS, parameters)
+        return OneGraph(
+            row=ask(self.connection, ONE, parameters).row(0, named=True),
+            nodes=ask(self.connection, "SELECT * FROM nodes WHERE graph_id = $graph_id ORDER BY node_idx", parameters),
+            edges=ask(self.connection, EDGES, parameters),
+            labels={(layer, feature): label for layer, feature, label in labels.iter_rows()},
+        )
 
     def completeness(self, by_column: str = "task") -> pl.DataFrame:
         """The two scores of every graph with its value of a column of `prompts`; graphs without a value are left out.
@@ -124,3 +157,14 @@ class Graphs:
             WHERE by_column = $by_column AND by_value = $by_value ORDER BY layer, pos
         """
         return ask(self.connection, sql, {"by_column": by_column, "by_value": by_value})
+
+
+def _graph_id(connection: Connection, prompt_id: str, graph_id: str | None) -> str:
+    sql = "SELECT graph_id FROM graphs WHERE prompt_id = $prompt_id ORDER BY graph_id"
+    known = ask(connection, sql, {"prompt_id": prompt_id})["graph_id"].to_list()
+    wanted = [name for name in known if graph_id in (None, name)]
+    if len(wanted) != 1:
+        found = f"{len(known)} graphs of it" if graph_id is None else f"no graph {graph_id} of it"
+        to_do = "`SELECT prompt_id, graph_id FROM graphs` lists them."
+        raise DataError(f"prompt {prompt_id}", found=found, expected="one graph", to_do=to_do)
+    return wanted[0]

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from tracer.tables.database import ask
 from tracer.views.figures import components, distributions, influence
 from tracer.views.figures.circuit import circuit
+from tracer.views.figures.graph import graph
 from tracer.views.results.components import What
 
 if TYPE_CHECKING:
@@ -80,9 +80,18 @@ class Plots:
             graph_id: which of its graphs; None where it has but one.
         """
         frame = self.results.graphs.influence_by_token(prompt_id, graph_id)
-        sql = "SELECT text, answer FROM prompts WHERE prompt_id = $prompt_id"
-        text, answer = ask(self.results.connection, sql, {"prompt_id": prompt_id}).row(0)
-        return influence.influence_by_token(frame, note=text + (f" → {answer.strip()}" if answer else ""))
+        return influence.influence_by_token(frame, note=_prompt(self.results.graphs.one(prompt_id, graph_id).row))
+
+    def graph(self, prompt_id: str, graph_id: str | None = None) -> Figure:
+        """The graph of a prompt, with labels.
+
+        Args:
+            prompt_id: the prompt.
+            graph_id: which of its graphs; None where it has but one.
+        """
+        found = self.results.graphs.one(prompt_id, graph_id)
+        note = f"completeness {found.row['completeness_score']:.2f}, replacement {found.row['replacement_score']:.2f}"
+        return graph(found.nodes, found.edges, title=_prompt(found.row), note=note, labels=found.labels)
 
     def completeness(self, by_column: str = "task", *, what: str = "completeness_score") -> Figure:
         """`graphs.completeness`.
@@ -118,6 +127,10 @@ class Plots:
         title = f"What the graphs of {by_value} share"
         note = f"{found.row['n_graphs']} graphs; edges: wider in more graphs; blue raises, orange lowers"
         return circuit(found.nodes, found.edges, title=title, note=note, n_nodes=n_nodes)
+
+
+def _prompt(row: dict[str, Any]) -> str:
+    return row["text"] + (f" → {row['answer'].strip()}" if row["answer"] else "")
 
 
 def _graphs(by_value: str | None, by_column: str) -> str:
