@@ -210,7 +210,8 @@ def test_recurring_edges_name_their_tokens(tiny_results: Path) -> None:
 
 def test_components_sum_up_their_layer(tiny_results: Path, graph_nodes: list[dict[str, Any]]) -> None:
     rows = query(tiny_results, "SELECT * FROM components").to_dicts()
-    assert [(row["kind"], row["layer"]) for row in rows] == [("mlp", layer) for layer in range(N_LAYERS)]
+    rows = [row for row in rows if row["kind"] == "mlp"]
+    assert [(row["component"], row["layer"]) for row in rows] == [(f"MLP{layer}", layer) for layer in range(N_LAYERS)]
     for row in rows:
         nodes = [node for node in graph_nodes if node["kind"] == "feature" and node["layer"] == row["layer"]]
         errors = [

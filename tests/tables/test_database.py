@@ -92,7 +92,7 @@ def test_the_file_is_in_the_storage_format_of_duckdb_1_4_with_nothing_beside_it(
         "SELECT tags['storage_version'] AS version FROM duckdb_databases() WHERE database_name = 'results'",
     )
     assert frame["version"].to_list() == ["v1.4.0+"]
-    assert {path.name for path in tiny_results.parent.iterdir()} == {"results.duckdb", "parts"}
+    assert {path.name for path in tiny_results.parent.iterdir()} == {"results.duckdb", "parts", "aggregates"}
 
 
 def test_every_declared_column_carries_its_meaning(tiny_results: Path) -> None:

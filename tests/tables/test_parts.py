@@ -104,8 +104,8 @@ def test_a_part_cut_short_is_refused(tmp_path: Path, n_bytes: int) -> None:
 
 def test_a_part_of_another_schema_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = write_rows(tmp_path, [ROW])
-    monkeypatch.setattr(parts_module, "SCHEMA_VERSION", 2)
-    with pytest.raises(ArtifactError, match="found schema version 1; expected 2"):
+    monkeypatch.setattr(parts_module, "SCHEMA_VERSION", 3)
+    with pytest.raises(ArtifactError, match="found schema version 2; expected 3"):
         read_part(tmp_path, part)
 
 

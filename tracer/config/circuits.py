@@ -6,7 +6,7 @@ from tracer.config.base import Settings
 
 
 class CircuitConfig(Settings):
-    """Bounds of recurring circuits. Samples of graphs are drawn by hash, so they depend on neither order nor workers."""
+    """Bounds of recurring circuits; samples are drawn by hash, so that they depend on neither order nor workers."""
 
     max_edges: int = Field(
         2_000,
@@ -26,7 +26,7 @@ class CircuitConfig(Settings):
     max_graphs_per_value: int = Field(
         1_000,
         ge=2,
-        description="graphs of a value that resamples of its consensus circuit and supernodes are drawn from",
+        description="graphs of a value that resamples of its circuit and supernodes are drawn from",
     )
     max_pairs: int = Field(
         100_000, ge=1, description="pairs of features, the strongest by npmi, whose communities are looked for"
