@@ -2,13 +2,14 @@
 one per cent costs beside building everything, and how long queries take.
 """
 
+import json
 import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,8 +132,15 @@ def settings(n_graphs: int, memory_gb: float) -> AggregateConfig:
 
 def drawn(root: Path, n_graphs: int) -> list[dict[str, Part]]:
     """The parts of a run of this many graphs, which lie in `root` already where an earlier call drew them."""
+    listing = root / "parts.json"
+    if listing.is_file():
+        shards = [{name: Part(**part) for name, part in shard.items()} for shard in json.loads(listing.read_text())]
+        if len(shards) == n_graphs // GRAPHS_PER_SHARD:
+            return shards
+    shutil.rmtree(root, ignore_errors=True)
     started = time.monotonic()
     shards = list(write_shards(root, n_graphs // GRAPHS_PER_SHARD))
+    listing.write_text(json.dumps([{name: asdict(part) for name, part in shard.items()} for shard in shards]))
     print(f"{n_graphs:,} graphs drawn in {time.monotonic() - started:.0f} s", flush=True)
     return shards
 
@@ -146,9 +154,10 @@ def scale(
     more: Annotated[bool, typer.Option(help="then add 1 per cent, and compare with a whole build")] = True,
 ) -> None:
     """Build everything; then add one per cent of the shards, and compare with building it all."""
-    shutil.rmtree(place, ignore_errors=True)
     config = settings(n_graphs, memory_gb)
     shards = drawn(place, n_graphs)
+    for built in ("whole", "grown"):
+        shutil.rmtree(place / built, ignore_errors=True)
     n_more = max(1, len(shards) // 100)
     with spread(with_ray) as run:
         whole = build(place, place / "whole", shards, config, run)
@@ -159,10 +168,15 @@ def scale(
             report("1 % added", added)
             total = sum(added.seconds.values()), sum(whole.seconds.values())
             print(f"adding costs {total[0] / total[1]:.3f} of building everything")
-            print(
-                f"differences: {compare_tables(place / 'whole' / 'results.duckdb', place / 'grown' / 'results.duckdb')}"
-            )
+            results = [place / built / "results.duckdb" for built in ("whole", "grown")]
+            print(f"differences: {compare_tables(*results)}")
     _sizes(place / "whole")
+
+
+@app.command()
+def draw(n_graphs: int = 1_000_000, place: Path = Path("runs/benchmarks/million")) -> None:
+    """Only draw the parts, which the others then find."""
+    drawn(place, n_graphs)
 
 
 @app.command()
@@ -174,8 +188,8 @@ def growth(
 ) -> None:
     """A table of time and memory by number of graphs."""
     for n_graphs in map(int, sizes.split(",")):
-        shutil.rmtree(place, ignore_errors=True)
         shards = drawn(place, n_graphs)
+        shutil.rmtree(place / "whole", ignore_errors=True)
         with spread(with_ray) as run:
             report(f"{n_graphs:,} graphs", build(place, place / "whole", shards, settings(n_graphs, memory_gb), run))
         _sizes(place / "whole")

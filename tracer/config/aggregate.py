@@ -31,7 +31,7 @@ class AggregateConfig(Settings):
         "where that is more",
     )
     sets_of: list[Granularity] = Field(
-        default_factory=lambda: ["feature", "component", "position"],
+        ["feature", "component", "position"],
         description="what sets of three or more are made of: features, components, features at a token position",
     )
     max_set_size: int = Field(5, ge=3, description="most members of a set that is looked for")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -132,7 +133,7 @@ def build_results(
         n_tasks=os.cpu_count() or 1,
         say=say,
     )
-    told = {
+    told: dict[str, Any] = {
         "config": record.config.aggregate,
         "metadata_columns": record.corpus.metadata_columns,
         "run_row": run_row(record, seconds),

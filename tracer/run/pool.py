@@ -8,7 +8,7 @@ demand sees them, and start as soon as there is a machine for them.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, islice
 from typing import Literal, cast
 
@@ -90,7 +90,7 @@ class ActorPool:
         self._open()
         is_time = time.monotonic() - self._looked_at >= LOOK_S
         n_most, timeout_s = (len(self._calls), 0.0) if is_time else (1, POLL_S)
-        events: list[Event] = [self._heard(call) for call in self._ready(n_most, timeout_s)]
+        events: list[Event] = [self._heard(call) for call in _ended(self._calls, n_most, timeout_s)]
         return [*events, self._tick()] if is_time or not events else events
 
     def perform(self, action: WorkerAction) -> None:
@@ -167,10 +167,6 @@ class ActorPool:
         self._looked_at = time.monotonic()
         return Tick(n_room(self._config), now=self._looked_at, can_grow=not self._owns_ray)
 
-    def _ready(self, n_most: int, timeout_s: float) -> list[ray.ObjectRef]:
-        """Calls that have ended, the oldest first."""
-        return ray.wait([*self._calls], num_returns=n_most, timeout=timeout_s)[0] if self._calls else []
-
     def _next_start(self, new_worker: int) -> WorkerUp | LoadFailed:
         """What becomes of an actor that is starting; where there is none, `new_worker` is started."""
         if not self._calls:
@@ -180,7 +176,7 @@ class ActorPool:
         while True:
             if n_room(self._config) == 0:
                 raise demand_unmet(self._config, 1)
-            for call in self._ready(1, POLL_S):
+            for call in _ended(self._calls, 1, POLL_S):
                 event = self._heard(call)
                 if isinstance(event, WorkerUp | LoadFailed):
                     return event
@@ -206,6 +202,11 @@ class ActorPool:
             return LoadFailed(worker, _short(error), now=time.monotonic())
         self._on_start(facts)
         return WorkerUp(worker, now=time.monotonic())
+
+
+def _ended(calls: Collection[ray.ObjectRef], n_most: int, timeout_s: float) -> list[ray.ObjectRef]:
+    """Calls that have ended, the oldest first."""
+    return ray.wait([*calls], num_returns=n_most, timeout=timeout_s)[0] if calls else []
 
 
 def _finished(worker: int, call: ray.ObjectRef) -> ShardTraced | ShardFailed | WorkerLost:

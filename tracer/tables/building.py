@@ -20,6 +20,7 @@ from tracer.tables.parts import Part, check_content
 from tracer.tables.schema import TABLES
 
 NO_ROOM = os.strerror(errno.ENOSPC)
+Limits = dict[str, str | bool | int | float | list[str]]
 STORAGE_VERSION = "v1.4.0"
 """Oldest DuckDB that opens a results file."""
 
@@ -100,7 +101,8 @@ def scratch_folder(target: Path) -> Iterator[Path]:
 @contextmanager
 def scratch_database(folder: Path, *, memory_limit_bytes: int, n_threads: int) -> Iterator[Connection]:
     """A database of temporary tables that goes with the `with`; what does not fit in memory lies in `folder`."""
-    config = _limits(memory_limit_bytes, str(folder / "spill")) | {"threads": n_threads}
+    config = _limits(memory_limit_bytes, str(folder / "spill"))
+    config["threads"] = n_threads
     connection = duckdb.connect(config=config)
     try:
         yield connection
@@ -108,9 +110,11 @@ def scratch_database(folder: Path, *, memory_limit_bytes: int, n_threads: int) -
         connection.close()
 
 
-def _limits(memory_limit_bytes: int | None, spill: str) -> dict[str, str | int]:
-    limits: dict[str, str | int] = {"temp_directory": spill}
-    return limits if memory_limit_bytes is None else limits | {"memory_limit": f"{memory_limit_bytes}B"}
+def _limits(memory_limit_bytes: int | None, spill: str) -> Limits:
+    limits: Limits = {"temp_directory": spill}
+    if memory_limit_bytes is not None:
+        limits["memory_limit"] = f"{memory_limit_bytes}B"
+    return limits
 
 
 def create_table(connection: Connection, table: Table, extra_columns: dict[str, str] | None = None) -> None:

@@ -88,14 +88,14 @@ def find_candidates(
     motifs = (
         Motifs(shape="chain", edges=chains, features=abc),
         Motifs(
-            shape="fan_out",
-            edges=fans_out,
-            features=np.column_stack([source[fans_out[:, 0]], target[fans_out[:, 0]], target[fans_out[:, 1]]]),
-        ),
-        Motifs(
             shape="fan_in",
             edges=fans_in,
             features=np.column_stack([source[fans_in[:, 0]], source[fans_in[:, 1]], target[fans_in[:, 0]]]),
+        ),
+        Motifs(
+            shape="fan_out",
+            edges=fans_out,
+            features=np.column_stack([source[fans_out[:, 0]], target[fans_out[:, 0]], target[fans_out[:, 1]]]),
         ),
         Motifs(
             shape="feed_forward",
