@@ -22,7 +22,6 @@ from tracer.tables.database import Connection
 from tracer.tables.schema import TABLES
 
 INCIDENCES = {
-    "feature": feature_incidence,
     "component": component_incidence,
     "position": position_incidence,
 }  # fmt: skip
@@ -63,12 +62,11 @@ def build_hypergraph(
         places |= {f"layer_{end}": items.places[place, 0], f"feature_{end}": items.places[place, 1]}
     _insert_pairs(connection, "cooccurrence", places, _measures(incidence, pairs, config))
     create_hyperedges(connection)
-    # those of features first: their incidence is here
-    for granularity in sorted(config.sets_of, key=lambda name: name != "feature"):
+    for granularity in sorted(config.sets_of):
         say(f"sets of items of the kind {granularity}")
-        if granularity != items.granularity:
-            items, incidence = INCIDENCES[granularity](connection, strata)
-        add_hyperedges(connection, items, incidence, config, run=run)
+        of_features = granularity == "feature"
+        read = (items, incidence) if of_features else INCIDENCES[granularity](connection, strata)
+        add_hyperedges(connection, *read, config, run=run)
 
 
 def _measures(incidence: Incidence, pairs: Pairs, config: AggregateConfig) -> Measures:
