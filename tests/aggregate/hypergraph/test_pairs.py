@@ -35,7 +35,6 @@ def cut_small() -> Iterator[pytest.MonkeyPatch]:
         for module in (bits, pairs):
             patch.setattr(module, "N_BITS", 64)
         patch.setattr(bits, "ROWS_AT_ONCE", 100)
-        patch.setattr(bits, "GRAPHS_AT_ONCE", 70)
         patch.setattr(pairs, "GRAPHS_AT_ONCE", 70)
         patch.setattr(pairs, "ROWS_PER_TASK", 500)
         patch.setattr(pairs, "PRODUCTS_AT_ONCE", 1000)
