@@ -12,6 +12,7 @@ from tracer.aggregate.incidence import Incidence, Ints
 Places = npt.NDArray[np.integer]
 """Ranks or graphs: of 32 bits, unless there are too many places of an incidence for those."""
 GRAPHS_AT_ONCE = 65_536
+PLACES_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,28 +40,46 @@ class Ranks:
         rank_of[item] = np.arange(len(item), dtype=np.int32)
         return cls(item=item, support=support[item], rank_of=rank_of)
 
-    def held(self, incidence: Incidence, n_graphs: int) -> Iterator[tuple[int, Places, Ints]]:
-        """`n_graphs` at a time, the first one, the ranks in one after another, and where each one's begin (and end)."""
+    def held(
+        self, incidence: Incidence, n_graphs: int, low: int = 0, high: int | None = None
+    ) -> Iterator[tuple[int, Places, Ints]]:
+        """Ranks from `low` to `high` - 1 that graphs hold, `n_graphs` graphs at a time.
+
+        Gives the first of the graphs, the ranks in one after another, and where each one's begin (and the end).
+        """
+        high = len(self.item) if high is None else high
         for start in range(0, incidence.n_graphs, n_graphs):
             bounds = incidence.matrix.indptr[start : start + n_graphs + 1].astype(np.int64)
             ranks = self.rank_of[incidence.matrix.indices[bounds[0] : bounds[-1]]]
-            is_kept = ranks >= 0
+            is_kept = (ranks >= low) & (ranks < high)
             kept_before = np.concatenate([[0], np.cumsum(is_kept)])
             yield start, ranks[is_kept], kept_before[bounds - bounds[0]]
 
     def by_rank(self, incidence: Incidence) -> sparse.csr_array:
         """The graphs of each rank, ascending, as a CSR array [n_ranks, n_graphs] with ones of int8."""
-        n_places = int(self.support.sum())
+        rank_start = np.concatenate([[0], np.cumsum(self.support)])
+        n_places = int(rank_start[-1])
         # scipy keeps the wider of the two kinds of index for both
         kind = np.int32 if n_places <= np.iinfo(np.int32).max else np.int64
-        ranks, graph_start = np.empty(n_places, kind), np.zeros(incidence.n_graphs + 1, kind)
+        graphs = np.empty(n_places, kind)
+        cuts = np.searchsorted(rank_start, np.arange(0, n_places, PLACES_AT_ONCE))
+        bounds = np.unique([0, *cuts, len(self.item)])
+        # some ranks at a time, since a transposition is out of place
+        for low, high in zip(bounds.tolist(), bounds[1:].tolist(), strict=False):
+            graphs[rank_start[low] : rank_start[high]] = self._graphs_of(incidence, low, high, kind)
+        shape = (len(self.item), incidence.n_graphs)
+        return sparse.csr_array((np.ones(n_places, np.int8), graphs, rank_start.astype(kind)), shape=shape)
+
+    def _graphs_of(self, incidence: Incidence, low: int, high: int, kind: type[np.integer]) -> Places:
+        ranks = np.empty(int(self.support[low:high].sum()), kind)
+        graph_start = np.zeros(incidence.n_graphs + 1, kind)
         n_filled = 0
-        for start, held, bounds in self.held(incidence, GRAPHS_AT_ONCE):
-            ranks[n_filled : n_filled + len(held)] = held
+        for start, held, bounds in self.held(incidence, GRAPHS_AT_ONCE, low, high):
+            ranks[n_filled : n_filled + len(held)] = held - low
             graph_start[start + 1 : start + len(bounds)] = n_filled + bounds[1:]
             n_filled += len(held)
-        shape = (len(self.item), incidence.n_graphs)
-        return sparse.csc_array((np.ones(n_places, np.int8), ranks, graph_start), shape=shape).tocsr()
+        shape = (high - low, incidence.n_graphs)
+        return sparse.csc_array((np.ones(len(ranks), np.int8), ranks, graph_start), shape=shape).tocsr().indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
