@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.benchmarks.zipf_graphs import zipf_incidence
-from tracer.aggregate.hypergraph import bits, pairs
+from tracer.aggregate.hypergraph import bits, pairs, ranked
 from tracer.aggregate.hypergraph.bits import RowAdder
 from tracer.aggregate.hypergraph.pairs import count_given_pairs, count_pairs
 from tracer.aggregate.incidence import Incidence, Ints
@@ -35,8 +35,9 @@ def cut_small() -> Iterator[pytest.MonkeyPatch]:
         for module in (bits, pairs):
             patch.setattr(module, "N_BITS", 64)
         patch.setattr(bits, "ROWS_AT_ONCE", 100)
-        patch.setattr(bits, "GRAPHS_AT_ONCE", 70)
         patch.setattr(pairs, "GRAPHS_AT_ONCE", 70)
+        patch.setattr(ranked, "GRAPHS_AT_ONCE", 70)
+        patch.setattr(ranked, "PLACES_AT_ONCE", 1000)
         patch.setattr(pairs, "ROWS_PER_TASK", 500)
         patch.setattr(pairs, "PRODUCTS_AT_ONCE", 1000)
         yield patch

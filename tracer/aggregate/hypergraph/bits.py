@@ -8,32 +8,27 @@ That is five operations on 64 items at a time for each row.
 import numpy as np
 import numpy.typing as npt
 
+from tracer.aggregate.incidence import Ints
+
 Words = npt.NDArray[np.uint64]
 N_BITS = 1024
 """Items, or groups of items, in a table: a row is two cache lines."""
-GRAPHS_AT_ONCE = 16_384
 ROWS_AT_ONCE = 4095
 """Most rows that are added before their sum is unpacked."""
 
 
-def bit_table(graph_start: npt.NDArray[np.integer], bits: npt.NDArray[np.integer]) -> Words:
-    """Bits of graphs, [n_graphs + 1, N_BITS / 64]; the last row is empty.
+def packed(graph_start: Ints, bits: npt.NDArray[np.integer]) -> Words:
+    """Bits of graphs as words, [n_graphs, N_BITS / 64].
 
     Args:
         graph_start: where each graph's bits begin in `bits`, and the end, [n_graphs + 1].
-        bits: which bits are set, 0 to `N_BITS - 1`; others (any beyond) are left out. A bit may be set twice.
+        bits: which bits are set, below `N_BITS`; those below 0 are left out. A bit may be set twice.
     """
     n_graphs = len(graph_start) - 1
-    table = np.zeros((n_graphs + 1, N_BITS // 64), np.uint64)
-    for start in range(0, n_graphs, GRAPHS_AT_ONCE):
-        bounds = graph_start[start : start + GRAPHS_AT_ONCE + 1]
-        held = bits[bounds[0] : bounds[-1]]
-        is_coded = held < N_BITS
-        graph = np.repeat(np.arange(len(bounds) - 1) * N_BITS, np.diff(bounds))[is_coded]
-        dense = np.zeros((len(bounds) - 1, N_BITS), np.uint8)
-        dense.ravel()[graph + held[is_coded]] = 1
-        table[start : start + len(dense)] = np.packbits(dense, axis=1, bitorder="little").view(np.uint64)
-    return table
+    dense = np.zeros((n_graphs, N_BITS), np.uint8)
+    graph = np.repeat(np.arange(n_graphs) * N_BITS, np.diff(graph_start))
+    dense.ravel()[(graph + bits)[bits >= 0]] = 1
+    return np.packbits(dense, axis=1, bitorder="little").view(np.uint64)
 
 
 class RowAdder:
@@ -80,8 +75,8 @@ def _add(rows: Words, scratch: Words) -> list[Words]:
     odd, scratch = scratch[: n_thirds * size].reshape(-1, *shape), scratch[n_thirds * size :]
     while len(rows):
         n_carries = 0
-        carries, scratch = np.split(scratch, [len(rows) // 2 * size])
-        carries = carries.reshape(-1, *shape)
+        room = len(rows) // 2 * size
+        carries, scratch = scratch[:room].reshape(-1, *shape), scratch[room:]
         while len(rows) > 2:
             third = len(rows) // 3
             n_left = len(rows) - 3 * third

@@ -3,18 +3,18 @@
 Each item's graphs are gathered as rows of a table of bits (`bits`) in which the commonest items have a bit each, and
 added up: that gives the item's counts with all of those at once. The other items have no bit of their own but share a
 second table's, in groups: a group that an item meets less often than `min_support` holds no partner for it, which
-leaves few items whose pairs in there are counted one by one, as a product of sparse matrices.
+leaves few items whose pairs in there are counted one by one, as a product of sparse matrices with the commoner items.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from tracer.aggregate.hypergraph.bits import N_BITS, RowAdder, Words, bit_table
-from tracer.aggregate.hypergraph.ranked import Ranked
+from tracer.aggregate.hypergraph.bits import N_BITS, RowAdder, Words, packed
+from tracer.aggregate.hypergraph.ranked import Places, Ranks
 from tracer.aggregate.incidence import Incidence, Ints
 from tracer.aggregate.tasks import TaskMap, in_process
 
@@ -22,7 +22,9 @@ ROWS_AT_ONCE = 16_384
 """Rows of a table that are added up together: they and what adding takes fit a core's cache."""
 ROWS_PER_TASK = 2_000_000
 PRODUCTS_AT_ONCE = 4_000_000
-GRAPHS_AT_ONCE = 2048
+GRAPHS_AT_ONCE = 4096
+WIDENING = 4
+"""Items are multiplied with those up to a rank in steps of this factor: the commoner an item, the fewer before it."""
 
 Counts = npt.NDArray[np.integer]
 _Found = tuple[Ints, Ints, Counts]
@@ -40,68 +42,102 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tables:
-    """What counting reads: `common` has a bit for each of the `N_BITS` commonest items, `groups` for groups of others.
+    """What adding reads: `common` has a bit for each of the `N_BITS` commonest items, `groups` for groups of others.
 
-    `rare` [n_graphs, n_ranks - N_BITS] is the incidence of those others, and `in_group` [n_ranks - N_BITS] counts for
-    each the graphs that hold another of its group too. These three are None where there are no others.
+    Both end with an empty row. `in_group` [n_ranks] counts for each of the others the graphs that hold another of its
+    group too. These two are None where there are no others or they are not asked for.
     """
 
     by_rank: sparse.csr_array
     common: Words
-    groups: Words | None
-    in_group: Ints | None
-    rare: sparse.csr_array | None
+    groups: Words | None = None
+    in_group: Ints | None = None
 
     @classmethod
-    def of(cls, ranked: Ranked, *, with_groups: bool) -> "_Tables":
-        start, ranks = ranked.by_graph.indptr, ranked.by_graph.indices
-        common = bit_table(start, ranks)
-        if len(ranked.item) <= N_BITS:
-            return cls(by_rank=ranked.by_rank, common=common, groups=None, in_group=None, rare=None)
-        rare = ranked.by_graph[:, N_BITS:]
-        # next to each other in rank means unlike in group: every group gets as many graphs
-        groups = bit_table(rare.indptr, rare.indices % N_BITS) if with_groups else None
-        in_group = _meetings_in_group(rare) if with_groups else None
-        return cls(by_rank=ranked.by_rank, common=common, groups=groups, in_group=in_group, rare=rare)
+    def of(cls, incidence: Incidence, ranks: Ranks, *, with_groups: bool) -> "_Tables":
+        # before the tables: making it takes twice its own memory
+        by_rank = ranks.by_rank(incidence)
+        shape = (incidence.n_graphs + 1, N_BITS // 64)
+        common, groups = np.zeros(shape, np.uint64), np.zeros(shape if with_groups else (0, 0), np.uint64)
+        in_group = np.zeros(len(ranks.item), np.int64)
+        with_groups &= len(ranks.item) > N_BITS
+        for start, held, bounds in ranks.held(incidence, GRAPHS_AT_ONCE):
+            graphs = slice(start, start + len(bounds) - 1)
+            common[graphs] = packed(bounds, np.where(held < N_BITS, held, -1))
+            if with_groups:
+                # next to each other in rank means unlike in group: every group gets as many graphs
+                group = np.where(held < N_BITS, -1, held % N_BITS)
+                groups[graphs] = packed(bounds, group)
+                _count_meetings(in_group, held, bounds, group)
+        if not with_groups:
+            return cls(by_rank=by_rank, common=common)
+        return cls(by_rank=by_rank, common=common, groups=groups, in_group=in_group)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Factors:
+    """What multiplying reads: `before` [n_graphs, n] holds the `n` ranks from `N_BITS` on."""
+
+    by_rank: sparse.csr_array
+    before: sparse.csr_array
 
 
 def count_pairs(incidence: Incidence, min_support: int, run: TaskMap = in_process) -> Pairs:
     """Count the graphs that each two items share and list the pairs that share at least `min_support`, which is > 0."""
-    ranked = Ranked.of(incidence, min_support)
-    tables = _Tables.of(ranked, with_groups=True)
-    bounds = _cuts(ranked.support)
-    blocks = [(int(start), int(stop), min_support) for start, stop in zip(bounds, bounds[1:], strict=False)]
-    item = ranked.item
-    del ranked
-    found = [
-        (np.minimum(item[rare], item[common]), np.maximum(item[rare], item[common]), support)
-        for rare, common, support in run(_frequent_partners, tables, blocks)
-    ]
+    ranks = Ranks.of(incidence, min_support)
+    tables = _Tables.of(incidence, ranks, with_groups=True)
+    bounds = _cuts(ranks.support).tolist()
+    blocks = [(start, stop, min_support) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    found: list[_Found] = []
+    unsettled = [np.zeros(0, np.int64)]
+    for pairs, left in run(_added_partners, tables, blocks):
+        found.append(pairs)
+        unsettled.append(left)
+    by_rank = tables.by_rank
+    del tables
+    for factors, some in _factors(by_rank, np.concatenate(unsettled)):
+        parts = [(part, min_support) for part in _parts(factors, some)]
+        found += run(_multiplied_partners, factors, parts)
+    del by_rank
     if not found:
         return Pairs(first=np.zeros(0, np.int64), second=np.zeros(0, np.int64), support=np.zeros(0, np.int64))
-    first, second, support = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    order = np.lexsort((second, first))
-    return Pairs(first=first[order], second=second[order], support=support[order].astype(np.int64))
+    rare, common, support = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    del found
+    rare, common = ranks.item[rare], ranks.item[common]
+    key = np.minimum(rare, common) * len(ranks.rank_of) + np.maximum(rare, common)
+    del rare, common
+    order = np.argsort(key)
+    first, second = np.divmod(key[order], len(ranks.rank_of))
+    return Pairs(first=first, second=second, support=support[order].astype(np.int64))
 
 
 def count_given_pairs(incidence: Incidence, first: Ints, second: Ints, run: TaskMap = in_process) -> Ints:
     """The graphs that hold both items of each given pair, [n_pairs]; an item with itself has its own support."""
-    ranked = Ranked.of(incidence, 1, among=np.union1d(first, second))
-    rank_of = np.full(incidence.matrix.shape[1], -1, np.int64)
-    rank_of[ranked.item] = np.arange(len(ranked.item))
-    one, other = rank_of[first], rank_of[second]
+    ranks = Ranks.of(incidence, 1, among=np.union1d(first, second))
+    one, other = ranks.rank_of[first].astype(np.int64), ranks.rank_of[second].astype(np.int64)
     support = np.zeros(len(first), np.int64)
-    is_held = (one >= 0) & (other >= 0)
-    places = np.flatnonzero(is_held)
+    places = np.flatnonzero((one >= 0) & (other >= 0))
     rare, common = np.maximum(one[places], other[places]), np.minimum(one[places], other[places])
     order = np.argsort(rare, kind="stable")
     places, rare, common = places[order], rare[order], common[order]
-    bounds = np.searchsorted(rare, _cuts(ranked.support))
+    tables = _Tables.of(incidence, ranks, with_groups=False)
+    is_coded = common < N_BITS
+    bounds = np.searchsorted(rare[is_coded], _cuts(ranks.support))
     blocks = [
-        (rare[start:stop], common[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False) if start < stop
+        (rare[is_coded][start:stop], common[is_coded][start:stop])
+        for start, stop in zip(bounds, bounds[1:], strict=False)
+        if start < stop
     ]
-    counts = run(_given_partners, _Tables.of(ranked, with_groups=False), blocks)
-    support[places] = np.concatenate([*counts, np.zeros(0, np.int64)])
+    counts = run(_added_given, tables, blocks)
+    support[places[is_coded]] = np.concatenate([*counts, np.zeros(0, np.int64)])
+    places, rare, common = places[~is_coded], rare[~is_coded], common[~is_coded]
+    for factors, some in _factors(tables.by_rank, np.unique(rare)):
+        parts = []
+        for part in _parts(factors, some):
+            start, stop = np.searchsorted(rare, [part[0], part[-1] + 1])
+            parts.append((part, rare[start:stop], common[start:stop]))
+        start, stop = np.searchsorted(rare, [some[0], some[-1] + 1])
+        support[places[start:stop]] = np.concatenate(list(run(_multiplied_given, factors, parts)))
     return support
 
 
@@ -111,19 +147,15 @@ def _cuts(support: Ints) -> Ints:
     return np.unique(np.searchsorted(rows, np.append(np.arange(0, rows[-1], ROWS_PER_TASK), rows[-1])))
 
 
-def _meetings_in_group(rare: sparse.csr_array) -> Ints:
-    """For each item the graphs that hold another item of its group too."""
-    meetings = np.zeros(rare.shape[1], np.int64)
-    for start in range(0, rare.shape[0], GRAPHS_AT_ONCE):
-        bounds = rare.indptr[start : start + GRAPHS_AT_ONCE + 1]
-        held = rare.indices[bounds[0] : bounds[-1]]
-        place = np.repeat(np.arange(len(bounds) - 1) * N_BITS, np.diff(bounds)) + held % N_BITS
-        meetings += np.bincount(held[np.bincount(place)[place] > 1], minlength=len(meetings))
-    return meetings
+def _count_meetings(in_group: Ints, held: Places, bounds: Ints, group: Places) -> None:
+    """Add for each rank the graphs that hold another rank of its group too; groups below 0 are none."""
+    place = (np.repeat(np.arange(len(bounds) - 1) * N_BITS, np.diff(bounds)) + group)[group >= 0]
+    held = held[group >= 0]
+    in_group += np.bincount(held[np.bincount(place)[place] > 1], minlength=len(in_group))
 
 
-def _frequent_partners(tables: _Tables, block: tuple[int, int, int]) -> _Found:
-    """Pairs of a rank from `start` to `stop` - 1 with a commoner one that share enough graphs."""
+def _added_partners(tables: _Tables, block: tuple[int, int, int]) -> tuple[_Found, Ints]:
+    """Partners among the common ranks of the ranks `start` to `stop` - 1, and which of these may have others."""
     start, stop, min_support = block
     ranks = np.arange(start, stop)
     found = []
@@ -132,40 +164,62 @@ def _frequent_partners(tables: _Tables, block: tuple[int, int, int]) -> _Found:
         is_commoner = partner < some[row]
         row, partner = row[is_commoner], partner[is_commoner]
         found.append((some[row], partner, counts[row, partner]))
-    for some, product in _products(tables, _unsettled(tables, ranks[ranks > N_BITS], min_support)):
-        row, partner = product.coords
-        partner = partner.astype(np.int64) + N_BITS
-        is_listed = (partner < some[row]) & (product.data >= min_support)
-        found.append((some[row[is_listed]], partner[is_listed], product.data[is_listed]))
-    rare, common, support = (np.concatenate([*columns]) for columns in zip(*found, strict=True))
-    return rare, common, support
+    unsettled = [ranks[:0]]
+    if tables.groups is not None and tables.in_group is not None:
+        for some, counts in _added(tables.by_rank, tables.groups, ranks[ranks > N_BITS]):
+            counts[np.arange(len(some)), some % N_BITS] = tables.in_group[some]
+            unsettled.append(some[(counts >= min_support).any(axis=1)])
+    rare, common, support = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    return (rare, common, support), np.concatenate(unsettled)
 
 
-def _unsettled(tables: _Tables, ranks: Ints, min_support: int) -> Ints:
-    """Which of these ranks meet a group often enough that a partner may be in it."""
-    if tables.groups is None or tables.in_group is None:
-        return ranks[:0]
-    unsettled = []
-    for some, counts in _added(tables.by_rank, tables.groups, ranks):
-        counts[np.arange(len(some)), (some - N_BITS) % N_BITS] = tables.in_group[some - N_BITS]
-        unsettled.append(some[(counts >= min_support).any(axis=1)])
-    return np.concatenate([*unsettled, ranks[:0]])
-
-
-def _given_partners(tables: _Tables, block: tuple[Ints, Ints]) -> Ints:
-    """Shared graphs of each pair of a rank and one at least as common; the first sorted."""
+def _added_given(tables: _Tables, block: tuple[Ints, Ints]) -> Ints:
+    """Shared graphs of each pair of a rank and a common one; the first sorted."""
     rare, common = block
     support = np.zeros(len(rare), np.int64)
     for some, counts in _added(tables.by_rank, tables.common, np.unique(rare)):
-        start, stop = np.searchsorted(rare, [some[0], some[-1] + 1])
-        places = start + np.flatnonzero(common[start:stop] < N_BITS)
-        support[places] = counts[np.searchsorted(some, rare[places]), common[places]]
-    for some, product in _products(tables, np.unique(rare[common >= N_BITS])):
-        start, stop = np.searchsorted(rare, [some[0], some[-1] + 1])
-        places = start + np.flatnonzero(common[start:stop] >= N_BITS)
-        if len(places):
-            support[places] = product.tocsr()[np.searchsorted(some, rare[places]), common[places] - N_BITS]
+        pairs = slice(*np.searchsorted(rare, [some[0], some[-1] + 1]))
+        support[pairs] = counts[np.searchsorted(some, rare[pairs]), common[pairs]]
     return support
+
+
+def _multiplied_partners(factors: _Factors, part: tuple[Ints, int]) -> _Found:
+    """Partners, among the ranks that are not common, of some ranks."""
+    ranks, min_support = part
+    product = _product(factors, ranks).tocoo()
+    row, partner = product.coords
+    partner = partner.astype(np.int64) + N_BITS
+    is_listed = (partner < ranks[row]) & (product.data >= min_support)
+    return ranks[row[is_listed]], partner[is_listed], product.data[is_listed]
+
+
+def _multiplied_given(factors: _Factors, part: tuple[Ints, Ints, Ints]) -> Ints:
+    """Shared graphs of each pair of one of some ranks and one that is not common."""
+    ranks, rare, common = part
+    product = _product(factors, ranks)
+    return np.asarray(product[np.searchsorted(ranks, rare), common - N_BITS], dtype=np.int64).ravel()
+
+
+def _product(factors: _Factors, ranks: Ints) -> sparse.csr_array:
+    return factors.by_rank[ranks].astype(np.int32) @ factors.before
+
+
+def _factors(by_rank: sparse.csr_array, ranks: Ints) -> Iterator[tuple[_Factors, Ints]]:
+    """Some of the ranks, all from `N_BITS` on, at a time, and what they are multiplied with."""
+    low = N_BITS
+    while len(ranks) and low <= ranks.max():
+        some = ranks[(ranks >= low) & (ranks < low * WIDENING)]
+        if len(some):
+            yield _Factors(by_rank=by_rank, before=by_rank[N_BITS : some.max() + 1].tocsc().T), some
+        low *= WIDENING
+
+
+def _parts(factors: _Factors, ranks: Ints) -> Iterable[Ints]:
+    """Ranks cut so that a product has about `PRODUCTS_AT_ONCE` terms."""
+    sizes = factors.by_rank.indptr[ranks + 1] - factors.by_rank.indptr[ranks]
+    n_held = max(factors.before.nnz / factors.before.shape[0], 1.0)
+    part = (np.cumsum(sizes) * n_held // PRODUCTS_AT_ONCE).astype(np.int64)
+    return np.split(ranks, np.flatnonzero(np.diff(part)) + 1)
 
 
 def _added(by_rank: sparse.csr_array, table: Words, ranks: Ints) -> Iterator[tuple[Ints, Counts]]:
@@ -181,14 +235,3 @@ def _added(by_rank: sparse.csr_array, table: Words, ranks: Ints) -> Iterator[tup
         graphs = by_rank.indices[np.where(is_there, start[batch] + place, 0)]
         yield ranks[batch], adder.sums(table, np.where(is_there, graphs, len(table) - 1))
         first = batch.stop
-
-
-def _products(tables: _Tables, ranks: Ints) -> Iterator[tuple[Ints, sparse.coo_array]]:
-    """Shared graphs of some ranks at a time with every item that has no bit of its own, [n_some, n_ranks - N_BITS]."""
-    if tables.rare is None or len(ranks) == 0:
-        return
-    sizes = tables.by_rank.indptr[ranks + 1] - tables.by_rank.indptr[ranks]
-    n_held = tables.rare.nnz / tables.rare.shape[0]
-    part = (np.cumsum(sizes) * max(n_held, 1.0) // PRODUCTS_AT_ONCE).astype(np.int64)
-    for some in np.split(ranks, np.flatnonzero(np.diff(part)) + 1):
-        yield some, (tables.by_rank[some].astype(np.int32) @ tables.rare).tocoo()
