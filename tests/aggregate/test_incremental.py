@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tables.tiny_prompts import draw_prompts
-from tests.tables.tiny_run import METADATA_COLUMNS, parts_by_table, tiny_run_row, tiny_site
+from tests.tables.tiny_run import METADATA_COLUMNS, TINY_CIRCUITS, parts_by_table, tiny_run_row, tiny_site
 from tests.tables.tiny_shard import tiny_feature_logits, write_shard
 from tracer.aggregate.build import aggregate, parts_to_read
 from tracer.config import AggregateConfig
@@ -18,7 +18,7 @@ from tracer.tables.database import rows_of
 from tracer.tables.equality import compare_tables
 from tracer.tables.parts import Part
 
-CONFIG = AggregateConfig(min_support=3, by=["task", "difficulty"], stratify_by="task")
+CONFIG = AggregateConfig(min_support=3, by=["task", "difficulty"], stratify_by="task", circuits=TINY_CIRCUITS)
 Shard = dict[str, Part]
 
 
@@ -42,7 +42,7 @@ def build(root: Path, place: Path, listed: Sequence[Shard], config: AggregateCon
     return n_read
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.permutations(range(6)), st.lists(st.integers(1, 5), min_size=1, max_size=2, unique=True))
 def test_whatever_comes_in_whichever_order_the_tables_are_those_of_a_whole_build(
     shards: tuple[Path, list[Shard]], tmp_path_factory: pytest.TempPathFactory, order: list[int], cuts: list[int]

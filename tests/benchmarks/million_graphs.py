@@ -131,18 +131,16 @@ def settings(n_graphs: int, memory_gb: float) -> AggregateConfig:
 
 
 def drawn(root: Path, n_graphs: int) -> list[dict[str, Part]]:
-    """The parts of a run of this many graphs, which lie in `root` already where an earlier call drew them."""
-    listing = root / "parts.json"
-    if listing.is_file():
-        shards = [{name: Part(**part) for name, part in shard.items()} for shard in json.loads(listing.read_text())]
-        if len(shards) == n_graphs // GRAPHS_PER_SHARD:
-            return shards
-    shutil.rmtree(root, ignore_errors=True)
-    started = time.monotonic()
-    shards = list(write_shards(root, n_graphs // GRAPHS_PER_SHARD))
-    listing.write_text(json.dumps([{name: asdict(part) for name, part in shard.items()} for shard in shards]))
-    print(f"{n_graphs:,} graphs drawn in {time.monotonic() - started:.0f} s", flush=True)
-    return shards
+    """The parts of a run of this many graphs; those that an earlier call drew in `root` are taken as they are."""
+    listing, n_shards = root / "parts.json", n_graphs // GRAPHS_PER_SHARD
+    listed = json.loads(listing.read_text()) if listing.is_file() else []
+    shards = [{name: Part(**part) for name, part in shard.items()} for shard in listed]
+    if len(shards) < n_shards:
+        started = time.monotonic()
+        shards += write_shards(root, n_shards - len(shards), first=len(shards))
+        listing.write_text(json.dumps([{name: asdict(part) for name, part in shard.items()} for shard in shards]))
+        print(f"{n_graphs:,} graphs drawn in {time.monotonic() - started:.0f} s", flush=True)
+    return shards[:n_shards]
 
 
 @app.command()
@@ -151,26 +149,26 @@ def scale(
     place: Annotated[Path, typer.Option(help="folder with 20 GB of room")] = Path("runs/benchmarks/million"),
     memory_gb: Annotated[float, typer.Option(help="memory limit of the database")] = 3.0,
     with_ray: Annotated[bool, typer.Option(help="blocks as Ray tasks")] = True,
-    more: Annotated[bool, typer.Option(help="then add 1 per cent, and compare with a whole build")] = True,
+    compare: Annotated[bool, typer.Option(help="build everything anew at the end, and compare")] = False,
 ) -> None:
-    """Build everything; then add one per cent of the shards, and compare with building it all."""
+    """Aggregate the graphs; then go on with 1 per cent more."""
     config = settings(n_graphs, memory_gb)
-    shards = drawn(place, n_graphs)
-    for built in ("whole", "grown"):
+    n_shards = n_graphs // GRAPHS_PER_SHARD
+    n_more = max(1, n_shards // 100)
+    shards = drawn(place, n_graphs + n_more * GRAPHS_PER_SHARD)
+    for built in ("grown", "whole"):
         shutil.rmtree(place / built, ignore_errors=True)
-    n_more = max(1, len(shards) // 100)
     with spread(with_ray) as run:
-        whole = build(place, place / "whole", shards, config, run)
-        report("whole", whole)
-        if more:
-            report("all but 1 %", build(place, place / "grown", shards[:-n_more], config, run))
-            added = build(place, place / "grown", shards, config, run)
-            report("1 % added", added)
-            total = sum(added.seconds.values()), sum(whole.seconds.values())
-            print(f"adding costs {total[0] / total[1]:.3f} of building everything")
+        first = build(place, place / "grown", shards[:n_shards], config, run)
+        report(f"{n_graphs:,} graphs", first)
+        _sizes(place / "grown")
+        added = build(place, place / "grown", shards, config, run)
+        report(f"{n_more / n_shards:.0%} added", added)
+        print(f"adding costs {sum(added.seconds.values()) / sum(first.seconds.values()):.3f} of building")
+        if compare:
+            report("all at once", build(place, place / "whole", shards, config, run))
             results = [place / built / "results.duckdb" for built in ("whole", "grown")]
             print(f"differences: {compare_tables(*results)}")
-    _sizes(place / "whole")
 
 
 @app.command()
@@ -198,7 +196,7 @@ def growth(
 @app.command()
 def queries(
     database: Annotated[Path, typer.Argument(help="results.duckdb of a built run")] = Path(
-        "runs/benchmarks/million/whole/results.duckdb"
+        "runs/benchmarks/million/grown/results.duckdb"
     ),
 ) -> None:
     """Time the queries of the cookbook, the slower of two runs each."""

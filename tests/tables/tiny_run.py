@@ -12,13 +12,15 @@ import pyarrow as pa
 from tests.tables.tiny_prompts import N_LAYERS, TinyPrompt, draw_prompts
 from tests.tables.tiny_shard import tiny_feature_logits, write_shard
 from tracer.aggregate.build import Site, aggregate
-from tracer.config import AggregateConfig
+from tracer.config import AggregateConfig, CircuitConfig
 from tracer.storage.store import open_store
 from tracer.tables.parts import Part, write_part
 from tracer.tables.schema import TABLES
 
 METADATA_COLUMNS = {"difficulty": "int", "text": "text", "state": "text", "city": "text"}
 PROMPTS_PER_SHARD = 20
+TINY_CIRCUITS = CircuitConfig(n_resamples=2, max_clusters=3)
+TINY_CONFIG = AggregateConfig(min_support=3, circuits=TINY_CIRCUITS)
 
 
 def build_tiny_run(root: Path, n_shards: int = 3, seed: int = 0) -> Path:
@@ -52,7 +54,7 @@ def aggregate_prompts(
     aggregate(
         tiny_site(root),
         parts,
-        config=config or AggregateConfig(min_support=3),
+        config=config or TINY_CONFIG,
         metadata_columns=METADATA_COLUMNS,
         run_row=tiny_run_row(root, len(prompts)),
         feature_logits=tiny_feature_logits,

@@ -22,12 +22,13 @@ tasks have no part in clustering, but the method was chosen by this figure on th
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import sparse
 from sklearn.cluster import KMeans
 from sklearn.utils.extmath import randomized_svd
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from tracer.aggregate.circuits.resampling import best_jaccard, multiplicities, seed_of, unit_rows
 from tracer.aggregate.incidence import Floats, Ints
@@ -157,11 +158,17 @@ def part(
     n_starts = N_STARTS if multiplicity is None else N_STARTS_OF_RESAMPLE
     means = KMeans(n_clusters, n_init=n_starts, random_state=seed_of(seed, "starts", n_clusters))
     drawn = np.arange(len(placed)) if multiplicity is None else np.flatnonzero(multiplicity)
-    with threadpool_limits(1):  # many small fits: threads would wait for one another, and tasks run side by side
+    with _threads().limit(limits=1):  # many small fits: threads would wait for one another, and tasks run side by side
         means.fit(placed[drawn], sample_weight=None if multiplicity is None else multiplicity[drawn])
     centres = means.cluster_centers_
     norms = np.sqrt((centres * centres).sum(axis=1, keepdims=True))
     return Partition(axes=leading, centres=centres / np.where(norms > 0, norms, 1.0))
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """What bounds the threads of numeric libraries; looking for them takes longer than a small fit."""
+    return ThreadpoolController()
 
 
 def _resampled_axes(shared: tuple[sparse.csr_array, int, int], drawn: Ints) -> Floats:
