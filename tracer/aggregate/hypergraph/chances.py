@@ -120,7 +120,7 @@ def support_in_strata(incidence: Incidence) -> Ints:
     for stratum in np.unique(incidence.stratum):
         held = np.repeat(incidence.stratum == stratum, np.diff(bounds))
         supports.append(np.bincount(incidence.matrix.indices[held], minlength=n_items))
-    return np.array(supports, np.int64).reshape(-1, n_items)
+    return np.array(supports, np.int64).reshape(len(supports), n_items)
 
 
 def condense(values: Ints, n_bins: int) -> tuple[Floats, Floats, Ints]:
