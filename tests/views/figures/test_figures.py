@@ -63,10 +63,8 @@ def test_a_graph_shows_tokens_answers_and_a_key_of_labels(results: Results) -> N
         assert row["kind"] not in ("token", "logit") or row["token"].strip() in written
     strongest = found.nodes.filter(pl.col("kind") == "feature").sort("influence").row(-1, named=True)
     (key,) = (text for text in written if text.startswith("1  L"))
-    assert (
-        f"1  L{strongest['layer']}/{strongest['feature']}  {found.labels[strongest['layer'], strongest['feature']]}"
-        in key
-    )
+    layer, feature = strongest["layer"], strongest["feature"]
+    assert f"1  L{layer}/{feature}  {found.labels[layer, feature]}" in key
     assert len(figure.axes[0].patches) == found.edges.height
 
 
@@ -103,7 +101,7 @@ def test_few_graphs_are_dots_and_values_without_spread_are_drawn() -> None:
 def test_a_circuit_shows_its_strongest_nodes_and_the_edges_between_them() -> None:
     nodes = pl.DataFrame({
         "kind": ["token", "feature", "feature", "logit", "feature"],
-        "layer": [-1, 0, 2, -1, 1],
+        "layer": [-1, 0, 2, -1, 2],
         "feature": [7, 3, 5, 9, 8],
         "label": [" Dallas", "says Texas", None, " Austin", "weak"],
         "frequency": [1.0, 0.9, 0.8, 0.7, 0.1],
@@ -111,14 +109,14 @@ def test_a_circuit_shows_its_strongest_nodes_and_the_edges_between_them() -> Non
     })
     edges = pl.DataFrame(
         [("token", -1, 7, "feature", 0, 3, 0.9, 1.0), ("feature", 0, 3, "feature", 2, 5, 0.5, -1.0),
-         ("feature", 2, 5, "logit", -1, 9, 0.7, 2.0), ("feature", 0, 3, "feature", 1, 8, 0.7, 2.0)],
+         ("feature", 2, 5, "logit", -1, 9, 0.7, 2.0), ("feature", 0, 3, "feature", 2, 8, 0.7, 2.0)],
         schema=["source_kind", "source_layer", "source_feature", "target_kind", "target_layer", "target_feature",
                 "frequency", "weight_mean"], orient="row",
     )  # fmt: skip
-    figure = circuit(nodes, edges, title="A circuit", n_nodes=4)
+    figure = circuit(nodes, edges, title="A circuit", n_per_layer=1)
     written = texts(figure)
     assert {"A circuit", "L0/3", "L2/5", "Dallas", "Austin", "says Texas", "tokens", "layer 0", "answers"} <= written
-    assert "L1/8" not in written
+    assert "L2/8" not in written
     assert len(figure.axes[0].patches) == 3
 
 

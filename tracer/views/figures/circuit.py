@@ -40,7 +40,7 @@ class _Node:
     frequency: float
 
 
-def circuit(nodes: pl.DataFrame, edges: pl.DataFrame, *, title: str, note: str = "", n_nodes: int = 28) -> Figure:
+def circuit(nodes: pl.DataFrame, edges: pl.DataFrame, *, title: str, note: str = "", n_per_layer: int = 8) -> Figure:
     """Nodes of a circuit with the edges between them: wider the more graphs keep them, blue where they raise the
     target, orange where they lower it.
 
@@ -49,11 +49,11 @@ def circuit(nodes: pl.DataFrame, edges: pl.DataFrame, *, title: str, note: str =
         edges: as `Circuit.edges`: ends, support, frequency, weight_mean.
         title: what the circuit is of.
         note: how it was made.
-        n_nodes: most nodes drawn: those of most weight.
+        n_per_layer: most nodes drawn of each layer, and of tokens and answers: those of most weight.
     """
-    drawn = {
-        node.key: node for node in _nodes(nodes.sort("weight", descending=True, maintain_order=True).head(n_nodes))
-    }
+    by_weight = nodes.sort("weight", descending=True, maintain_order=True)
+    strongest = by_weight.group_by("kind", "layer", maintain_order=True).head(n_per_layer)
+    drawn = {node.key: node for node in _nodes(strongest)}
     kept = [row for row in edges.iter_rows(named=True) if _end(row, "source") in drawn and _end(row, "target") in drawn]
     rows = _rows(drawn)
     places = _place(rows, kept)
@@ -70,7 +70,7 @@ def circuit(nodes: pl.DataFrame, edges: pl.DataFrame, *, title: str, note: str =
     axes.set_yticks(range(len(rows)), ["answers" if row == top else _row_name(row) for row in rows])
     axes.set_xticks([])
     axes.set_xlim(-0.5, widest - 0.5)
-    axes.set_ylim(-0.6, len(rows) - 0.3)
+    axes.set_ylim(-0.45, len(rows) - 0.6)
     axes.spines["bottom"].set_visible(False)
     for place in range(len(rows)):
         axes.axhline(place, color=RULE, linewidth=0.6, zorder=0)

@@ -115,18 +115,18 @@ class Plots:
         frame = self.results.unique_features(names, by_value=by_value, by_column=by_column)
         return distributions.unique_features(frame)
 
-    def circuit(self, by_value: str, *, by_column: str = "task", n_nodes: int = 28) -> Figure:
+    def circuit(self, by_value: str, *, by_column: str = "task", n_per_layer: int = 8) -> Figure:
         """`circuits.consensus`.
 
         Args:
             by_value: the value, such as a task.
             by_column: column of `prompts` that has it.
-            n_nodes: most nodes drawn.
+            n_per_layer: most nodes drawn of each layer, and of tokens and answers.
         """
         found = self.results.circuits.consensus(by_value, by_column=by_column)
         title = f"What the graphs of {by_value} share"
         note = f"{found.row['n_graphs']} graphs; edges: wider in more graphs; blue raises, orange lowers"
-        return circuit(found.nodes, found.edges, title=title, note=note, n_nodes=n_nodes)
+        return circuit(found.nodes, found.edges, title=title, note=note, n_per_layer=n_per_layer)
 
 
 def _prompt(row: dict[str, Any]) -> str:
