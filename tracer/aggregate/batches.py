@@ -28,10 +28,10 @@ def make_batches(parts: Parts, first_graph_idx: int) -> list[Batch]:
         for part in parts.get(name, ()):
             shards[PurePosixPath(part.path).name.removeprefix(f"{name}-")][name] = part
     groups: list[list[dict[str, Part]]] = []
-    n_rows = ROWS_PER_BATCH
+    n_rows = 0
     for _, shard in sorted(shards.items()):
         size = sum(part.n_rows for part in shard.values())
-        if n_rows + size > ROWS_PER_BATCH:
+        if not groups or n_rows + size > ROWS_PER_BATCH:
             groups.append([])
             n_rows = 0
         groups[-1].append(shard)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import tracer
 from tests.tables.tiny_run import build_tiny_run
 from tracer import Results
-from tracer.views.figures import components, distributions
+from tracer.views.figures import comparisons, components, distributions
 from tracer.views.figures.circuit import circuit
 from tracer.views.figures.style import apart, figure_text
 
@@ -118,6 +118,35 @@ def test_a_circuit_shows_its_strongest_nodes_and_the_edges_between_them() -> Non
     assert {"A circuit", "L0/3", "L2/5", "Dallas", "Austin", "says Texas", "tokens", "layer 0", "answers"} <= written
     assert "L2/8" not in written
     assert len(figure.axes[0].patches) == 3
+
+
+def test_differences_are_drawn_with_their_intervals_the_largest_on_top() -> None:
+    frame = pl.DataFrame({
+        "kind": ["feature", "feature", "edge"],
+        "layer_a": [0, 1, 2],
+        "feature_a": [3, 4, 5],
+        "difference": [0.2, -0.5, 1.0],
+        "difference_low": [-0.1, -0.7, 0.9],
+        "difference_high": [0.5, -0.3, 1.0],
+        "effect_size": [0.4, -1.0, 3.0],
+        "p_permutation": [0.5, 0.01, 0.01],
+        "q": [0.5, 0.01, 0.01],
+    })
+    figure = comparisons.intervals(frame, title="One against another", labels={(1, 4): "says Texas"})
+    assert {"One against another", "says Texas  L1/4", "L0/3"} <= texts(figure)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["L0/3", "says Texas  L1/4"]
+
+
+def test_clusters_stand_beside_the_values_that_they_hold() -> None:
+    frame = pl.DataFrame({
+        "circuit_id": ["graphs-00", "graphs-01", "graphs-01"],
+        "by_value": ["b", "a", "b"],
+        "n_graphs": [8, 5, 2],
+        "share_of_value": [0.8, 1.0, 0.2],
+    })
+    figure = comparisons.cluster_map(frame)
+    assert {".80", "1.0", ".20", "graphs-00"} <= texts(figure)
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["b", "a"]
 
 
 def test_labels_are_moved_apart_and_figures_stay_short() -> None:

@@ -127,8 +127,9 @@ def heat_map(
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90 if len(columns) > 24 else 0)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
     if is_annotated:
+        is_sparse = np.mean(matrix == 0) > 0.5  # where most cells are zero, writing so tells nothing
         for (row, column), value in np.ndenumerate(matrix):
-            if np.isfinite(value):
+            if np.isfinite(value) and not (is_sparse and value == 0):
                 red, green, blue, _ = colours(norm(value))
                 is_dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.55
                 axes.text(
