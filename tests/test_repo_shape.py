@@ -17,7 +17,7 @@ TOP_LEVEL = {
     "constraints.txt",
 }  # fmt: skip
 NOT_COMMITTED = {"runs", "dist", "build", "__pycache__"}
-TEST_FOLDERS_OF_THEIR_OWN = {"benchmarks", "circuits", "faults", "hub", "jobs", "recipes", "simulator"}
+TEST_FOLDERS_OF_THEIR_OWN = {"benchmarks", "circuits", "faults", "hub", "jobs", "notebooks", "recipes", "simulator"}
 """Tests of the whole rather than of a folder of the package."""
 
 
