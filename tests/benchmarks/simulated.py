@@ -4,8 +4,9 @@ import heapq
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -105,6 +106,10 @@ class SimulatedWorkers:
             raise AssertionError(f"there is room for all, but {action}")  # noqa: TRY004
 
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
+        """Nothing here is aggregated."""
+        raise AssertionError("only traced")
+
+    def do_blocks(self, function: Callable[[Any, Any], Any], shared: Any, blocks: Iterable[Any]) -> Iterator[Any]:
         """Nothing here is aggregated."""
         raise AssertionError("only traced")
 

@@ -179,6 +179,10 @@ class SimulatedWorkers:
         """Not simulated."""
         raise NotImplementedError
 
+    def do_blocks(self, function, shared, blocks):
+        """Not simulated."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """The driver is gone: its workers end sooner or later."""
         self.is_closed = True
