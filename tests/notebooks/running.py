@@ -57,9 +57,8 @@ def keep(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 def _with_few_colours(png: str) -> str:
     """The same picture with a palette, a third as large; both in base64."""
-    picture = (
-        Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(N_COLOURS, Image.Quantize.MAXCOVERAGE)
-    )
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    picture = picture.quantize(N_COLOURS, Image.Quantize.MAXCOVERAGE)
     small = io.BytesIO()
     picture.save(small, format="png", optimize=True)
     return base64.b64encode(small.getvalue()).decode()

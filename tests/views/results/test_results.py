@@ -9,13 +9,30 @@ import tracer
 from tests.views.results.naive import Naive
 from tracer import Results
 from tracer.errors import ArtifactError, DataError
+from tracer.storage.local_store import LocalStore
+from tracer.views.results import opening
 
 
-def test_a_folder_a_file_and_a_uri_are_opened(tiny_path: Path) -> None:
+def test_a_folder_and_a_file_are_opened(tiny_path: Path) -> None:
     for place in (tiny_path, str(tiny_path), tiny_path.parent):
         with tracer.open(place) as results:
             assert results.run["n_graphs"] == 60
             assert "60 graphs of tasks:tiny" in repr(results)
+
+
+def test_an_object_store_is_fetched_from(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def opened(uri: str) -> LocalStore:
+        asked.append(uri)
+        return LocalStore(tiny_path.parent if uri.endswith("tiny") else tiny_path.parent / "absent")
+
+    monkeypatch.setattr(opening, "open_store", opened)
+    with tracer.open("s3://bucket/tiny") as results:
+        assert results.run["n_graphs"] == 60
+    with pytest.raises(ArtifactError, match="no such file"):
+        tracer.open("s3://bucket/other")
+    assert asked == ["s3://bucket/tiny", "s3://bucket/other"]
 
 
 def test_what_is_absent_is_refused(tmp_path: Path) -> None:
