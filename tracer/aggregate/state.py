@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tracer.errors import ArtifactError
 from tracer.tables.database import Connection, literal, quoted, rows_of
-from tracer.tables.frequency_tables import EDGE_KEY
 
 SCHEMA = "state"
 """Under this name the state is attached while results are built."""
@@ -49,12 +48,13 @@ COUNTED = (
     ),
     Counted(
         name="edges",
-        key=(*_BY, *EDGE_KEY),
+        key=(*_BY, "source", "target"),
         measures={
-            "source_token": "min", "target_token": "min", "support": "sum", "weight_sum": "fsum",
-            "weight_square_sum": "fsum", "n_positive": "sum", "n_negative": "sum", "edge_score_sum": "fsum",
+            "support": "sum", "weight_sum": "fsum", "weight_square_sum": "fsum", "n_positive": "sum",
+            "n_negative": "sum", "edge_score_sum": "fsum",
         },
     ),
+    Counted(name="tokens", key=("token_id",), measures={"token": "min"}),
     Counted(
         name="components",
         key=(*_BY, "kind", "layer", "head"),

@@ -1,5 +1,6 @@
 """Question: what recurs, how often and how strongly, over the run and for each value of the metadata asked for?"""
 
+from tracer.aggregate.ends import define_ends
 from tracer.aggregate.sql import read_sql
 from tracer.tables.building import create_table
 from tracer.tables.database import Connection, quoted
@@ -45,6 +46,7 @@ def build_frequencies(connection: Connection, *, min_support: int, n_layers: int
 
 def define_measures(connection: Connection) -> None:
     """Define what the queries of this folder have in common."""
+    define_ends(connection)
     for macro in _MACROS:
         connection.execute(macro)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracer.aggregate.ends import define_ends
 from tracer.aggregate.metadata import MetadataColumns
 from tracer.aggregate.sql import read_sql
 from tracer.aggregate.state import COUNTED, LISTED, WHOLE_RUN
@@ -56,6 +57,7 @@ def count_batch(counting: Counting, batch: Batch) -> dict[str, str]:
     with scratch_database(folder, **limits) as connection:
         for name in READ:
             view_parts(connection, counting.root, TABLES[name], batch.parts.get(name, ()))
+        define_ends(connection)
         _number(connection, batch.first_graph_idx)
         _value_graphs(connection, counting.columns)
         for name in _IN_BETWEEN:

@@ -2,9 +2,8 @@
 -- grain:    node with an identity beyond its graph (errors and directions have none), by its one number in the batch
 -- cost:     one pass over the batch's nodes
 CREATE TEMP TABLE ends AS
-SELECT graph_idx, place, kind,
-    CASE WHEN kind = 'feature' THEN layer ELSE -1 END AS layer,
+SELECT graph_idx, place, kind, layer,
     CASE WHEN kind = 'feature' THEN feature ELSE token_id END AS idx,
-    CASE WHEN kind <> 'feature' THEN token END AS token
+    end_code(kind, layer, idx) AS code
 FROM nodes
 WHERE kind = 'feature' OR (kind IN ('token', 'logit') AND token_id IS NOT NULL)
