@@ -19,9 +19,7 @@ def main(n_corpora: int = 50) -> None:
     score_sets((planted_corpus(SETS, seed) for seed in seeds), score)
     sets_found, score.found = score.found, {}
     score_tasks((task_corpus(seed) for seed in seeds), score)
-    print(
-        f"mean false-discovery proportion at q <= {LEVEL} over {n_corpora} corpora (standard error), discoveries"
-    )
+    print(f"mean false-discovery proportion at q <= {LEVEL} over {n_corpora} corpora (standard error), discoveries")
     for name in score.proportions:
         mean, error = score.mean(name)
         n_discovered = float(np.mean(score.discoveries[name]))
