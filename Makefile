@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help demo test test-all fault-matrix lint format types clean train-demo-model chromium azurite
-.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-many benchmark-gpu
+.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-many benchmark-planted benchmark-hypergraph benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -94,6 +94,13 @@ benchmark-shared-weights: $(INSTALLED)  ## how much of their weights 1, 2 and 4 
 
 benchmark-memory: $(INSTALLED)  ## memory of driver and actors over a run of 10,000 prompts (about 5 minutes)
 	$(RUN)/python -m tests.benchmarks.memory_trace
+
+benchmark-planted: $(INSTALLED)  ## false discoveries and power of the hypergraph on 50 corpora of known truth (about 8 minutes)
+	OMP_NUM_THREADS=1 $(RUN)/python -m tests.benchmarks.planted
+
+benchmark-hypergraph: $(INSTALLED)  ## time and memory of pairs and recurring sets, 10,000 and 100,000 graphs
+	OMP_NUM_THREADS=1 $(RUN)/python -m tests.benchmarks.hypergraph --n-graphs 10000
+	OMP_NUM_THREADS=1 $(RUN)/python -m tests.benchmarks.hypergraph --n-graphs 100000
 
 benchmark-gpu: $(INSTALLED)  ## the same at the shape of Gemma 2 2B, on a CUDA device
 	$(RUN)/python -m tests.benchmarks.gpu
