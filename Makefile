@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help demo test test-all fault-matrix lint format types clean train-demo-model chromium azurite
-.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-many benchmark-planted benchmark-hypergraph benchmark-gpu
+.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-many benchmark-planted benchmark-hypergraph benchmark-million benchmark-growth benchmark-queries benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -101,6 +101,16 @@ benchmark-planted: $(INSTALLED)  ## false discoveries and power of the hypergrap
 benchmark-hypergraph: $(INSTALLED)  ## time and memory of pairs and recurring sets, 10,000 and 100,000 graphs
 	OMP_NUM_THREADS=1 $(RUN)/python -m tests.benchmarks.hypergraph --n-graphs 10000
 	OMP_NUM_THREADS=1 $(RUN)/python -m tests.benchmarks.hypergraph --n-graphs 100000
+
+benchmark-million: $(INSTALLED)  ## aggregation of a million graphs, then one per cent more; 20 GB of disk, quiet machine
+	$(RUN)/python -m tests.benchmarks.million_graphs scale
+
+benchmark-growth: $(INSTALLED)  ## aggregation by number of graphs, and that what is added equals what is built at once
+	$(RUN)/python -m tests.benchmarks.million_graphs growth
+	$(RUN)/python -m tests.benchmarks.million_graphs scale --n-graphs 100000 --compare --place runs/benchmarks/growth
+
+benchmark-queries: $(INSTALLED)  ## the cookbook's queries over what `benchmark-million` left
+	$(RUN)/python -m tests.benchmarks.million_graphs queries
 
 benchmark-gpu: $(INSTALLED)  ## the same at the shape of Gemma 2 2B, on a CUDA device
 	$(RUN)/python -m tests.benchmarks.gpu
