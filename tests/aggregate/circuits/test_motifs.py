@@ -113,11 +113,11 @@ def test_bounds_bite_where_they_should_and_are_told(caplog: pytest.LogCaptureFix
     assert [len(motifs.edges) for motifs in whole.motifs] == [0, 0, 435, 0]
     assert (whole.min_support_combined, whole.n_edges_left_out) == (1, 0)
     narrow = find_candidates(source, target, support, max_edges_per_side=4, max_candidates=10_000)
-    assert narrow.motifs[1].edges.tolist() == [list(pair) for pair in combinations(range(4), 2)]
+    assert narrow.motifs[2].edges.tolist() == [list(pair) for pair in combinations(range(4), 2)]
     assert narrow.n_edges_left_out == 26
     few = find_candidates(source, target, support, max_edges_per_side=100, max_candidates=10)
     assert few.min_support_combined == 26
-    assert len(few.motifs[1].edges) == 10
+    assert len(few.motifs[2].edges) == 10
     connection = planted_database(planted_communities(0)[0])
     counts = build_motifs(connection, min_support=3, settings=MotifConfig(max_graphs=100, max_candidates=50))
     assert counts.n_graphs_counted == 100
