@@ -21,7 +21,8 @@ from tracer.aggregate.circuits.build import build_circuits
 from tracer.aggregate.circuits.motifs import build_motifs
 from tracer.intervene.atlas_measures import state_features
 from tracer.model.replacement import ReplacementModel
-from tracer.tables.database import Connection, literal
+from tracer.tables.database import Connection
+from tracer.tables.quoting import literal
 
 FILES = "package:tracer/model/demo/files"
 TWO_HOP = "task=two_hop_capital"

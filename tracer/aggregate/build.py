@@ -33,8 +33,9 @@ from tracer.aggregate.tasks import TaskMap, in_process
 from tracer.config import AggregateConfig, result_settings
 from tracer.errors import ArtifactError
 from tracer.tables.building import build_database, create_table, create_view, insert_rows, scratch_folder, view_parts
-from tracer.tables.database import Connection, quoted, rows_of
+from tracer.tables.database import Connection, rows_of
 from tracer.tables.neuronpedia_links import NeuronpediaSources
+from tracer.tables.quoting import quoted
 from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
 
 CONCATENATED = ("graphs", "logits", "nodes", "edges", "head_loadings", "qk_edges")

@@ -7,7 +7,8 @@ import polars as pl
 
 from tracer.graph.formats.groups import Group
 from tracer.tables.conditions import known_column
-from tracer.tables.database import connect, query, quoted
+from tracer.tables.database import connect, query
+from tracer.tables.quoting import quoted
 
 _SUPPORT = """
     WITH members AS (

@@ -2,8 +2,9 @@
 
 from tracer.errors import ArtifactError
 from tracer.tables.building import create_table
-from tracer.tables.database import Connection, quoted
+from tracer.tables.database import Connection
 from tracer.tables.declare import Table
+from tracer.tables.quoting import quoted
 
 CHECKED_FOR_DOUBLES = ("graphs",)
 """Tables whose key is checked after concatenation; the others hang on them by graph."""

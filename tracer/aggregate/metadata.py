@@ -6,8 +6,8 @@ from typing import cast
 
 from tracer.config import AggregateConfig
 from tracer.errors import ConfigError
-from tracer.tables.database import literal, quoted
 from tracer.tables.declare import DUCKDB_TYPES, ColumnType
+from tracer.tables.quoting import literal, quoted
 from tracer.tables.schema import TABLES
 
 

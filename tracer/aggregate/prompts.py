@@ -3,7 +3,8 @@
 from tracer.aggregate.merge import refuse_doubles
 from tracer.aggregate.metadata import MetadataColumns
 from tracer.tables.building import create_table
-from tracer.tables.database import Connection, quoted
+from tracer.tables.database import Connection
+from tracer.tables.quoting import quoted
 from tracer.tables.schema import TABLES
 
 

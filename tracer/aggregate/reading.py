@@ -8,7 +8,8 @@ from scipy import sparse
 
 from tracer.aggregate.incidence import Incidence, Ints
 from tracer.aggregate.state import SCHEMA
-from tracer.tables.database import Connection, quoted
+from tracer.tables.database import Connection
+from tracer.tables.quoting import quoted
 
 ROWS_AT_ONCE = 2**20
 FEATURE_BITS, POS_BITS = 32, 20

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracer.errors import ArtifactError
-from tracer.tables.database import Connection, literal, quoted, rows_of
+from tracer.tables.database import Connection, rows_of
+from tracer.tables.quoting import literal, quoted
 
 SCHEMA = "state"
 """Under this name the state is attached while results are built."""

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from tracer.errors import ArtifactError
 from tracer.files.writing import rename_durably
-from tracer.tables.database import Connection, connect, literal, quoted
+from tracer.tables.database import Connection, connect
 from tracer.tables.declare import Table
 from tracer.tables.parts import Part, check_content
+from tracer.tables.quoting import literal, quoted
 from tracer.tables.schema import TABLES
 
 NO_ROOM = os.strerror(errno.ENOSPC)

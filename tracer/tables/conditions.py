@@ -4,7 +4,8 @@ import duckdb
 import polars as pl
 
 from tracer.errors import DataError
-from tracer.tables.database import Connection, quoted
+from tracer.tables.database import Connection
+from tracer.tables.quoting import quoted
 
 TO_DO = "Write a condition on the columns of `prompts`, such as task = 'antonym' AND n_tokens < 9."
 

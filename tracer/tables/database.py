@@ -137,15 +137,5 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return distinct
 
 
-def quoted(name: str) -> str:
-    """A name as SQL reads it, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text as SQL reads it, for the statements that take no parameters."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())

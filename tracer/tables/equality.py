@@ -9,7 +9,8 @@ agree on them too.
 from pathlib import Path
 
 from tracer.errors import ArtifactError
-from tracer.tables.database import Connection, connect, literal, quoted
+from tracer.tables.database import Connection, connect
+from tracer.tables.quoting import literal, quoted
 from tracer.tables.schema import TABLES
 
 RELATIVE = 1e-5

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from tracer.tables.database import literal, query
+from tracer.tables.database import query
+from tracer.tables.quoting import literal
 from tracer.views.readings import BEST_LABEL
 
 CHOICE = f"""

@@ -8,8 +8,9 @@ from scipy import sparse
 from tracer.aggregate.hypergraph.pairs import Pairs
 from tracer.aggregate.hypergraph.significance import pair_measures
 from tracer.tables.building import create_table, insert_columns
-from tracer.tables.database import Connection, literal, quoted
+from tracer.tables.database import Connection
 from tracer.tables.frequency_tables import EDGE_KEY
+from tracer.tables.quoting import literal, quoted
 from tracer.tables.schema import TABLES
 
 KEY = ", ".join(EDGE_KEY)

@@ -12,7 +12,8 @@ from tracer.errors import DataError
 from tracer.graph.formats.graph_json import read_json
 from tracer.graph.formats.groups import Group, Groups
 from tracer.graph.formats.ids import cantor, feature_id
-from tracer.tables.database import connect, literal, query
+from tracer.tables.database import connect, query
+from tracer.tables.quoting import literal
 from tracer.views.exports.feature_files import read_files
 from tracer.views.exports.feature_pack import read_pack
 from tracer.views.exports.run_graphs import choose_graphs, export_for_viewer, read_run_graph, slug_of

@@ -22,7 +22,8 @@ from tracer.aggregate.sql import read_sql
 from tracer.aggregate.tasks import TaskMap, in_process
 from tracer.config import MotifConfig
 from tracer.tables.building import create_table, insert_columns
-from tracer.tables.database import Connection, literal
+from tracer.tables.database import Connection
+from tracer.tables.quoting import literal
 from tracer.tables.schema import TABLES
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ from scipy import sparse
 
 from tracer.aggregate.incidence import Ints
 from tracer.aggregate.sql import read_sql
-from tracer.tables.database import Connection, literal, quoted
+from tracer.tables.database import Connection
 from tracer.tables.frequency_tables import EDGE_KEY
+from tracer.tables.quoting import literal, quoted
 
 _WHOLE_RUN = "SELECT graph_id, '' AS by_column, '' AS by_value, {most} AS most FROM graphs"
 _VALUE = """

@@ -6,7 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from tracer.tables.building import create_table
-from tracer.tables.database import Connection, quoted
+from tracer.tables.database import Connection
+from tracer.tables.quoting import quoted
 from tracer.tables.schema import TABLES
 
 STAGED = ("circuits", "circuit_members", "circuit_graphs", "circuit_edges")

@@ -6,9 +6,10 @@ import pyarrow as pa
 
 from tracer.aggregate.sql import read_sql
 from tracer.tables.building import create_table, insert_rows
-from tracer.tables.database import Connection, quoted
+from tracer.tables.database import Connection
 from tracer.tables.declare import Table
 from tracer.tables.neuronpedia_links import NeuronpediaSources, source_url
+from tracer.tables.quoting import quoted
 from tracer.tables.schema import TABLES
 
 Features = list[tuple[int, int]]

@@ -3,8 +3,9 @@
 from tracer.aggregate.ends import define_ends
 from tracer.aggregate.sql import read_sql
 from tracer.tables.building import create_table
-from tracer.tables.database import Connection, quoted
+from tracer.tables.database import Connection
 from tracer.tables.declare import Table
+from tracer.tables.quoting import quoted
 from tracer.tables.schema import TABLES
 
 _MACROS = (

@@ -9,8 +9,9 @@ from tracer.aggregate.metadata import MetadataColumns
 from tracer.aggregate.sql import read_sql
 from tracer.aggregate.state import COUNTED, LISTED, WHOLE_RUN
 from tracer.tables.building import scratch_database, view_parts
-from tracer.tables.database import Connection, literal
+from tracer.tables.database import Connection
 from tracer.tables.parts import Part
+from tracer.tables.quoting import literal
 from tracer.tables.schema import TABLES
 
 READ = ("prompts", "graphs", "nodes", "edges", "head_loadings", "feature_counts")

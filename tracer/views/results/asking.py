@@ -9,7 +9,8 @@ import polars as pl
 
 from tracer.config import AggregateConfig
 from tracer.errors import DataError
-from tracer.tables.database import Connection, ask, quoted
+from tracer.tables.database import Connection, ask
+from tracer.tables.quoting import quoted
 
 COMPONENT = re.compile(r"MLP(?P<mlp>\d+)|L(?P<layer>\d+)H(?P<head>\d+)")
 N_NAMED = 12

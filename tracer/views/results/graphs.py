@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 
 from tracer.errors import DataError
-from tracer.tables.database import Connection, ask, quoted
+from tracer.tables.database import Connection, ask
+from tracer.tables.quoting import quoted
 from tracer.views.readings import BEST_LABEL
 from tracer.views.results.asking import check_value, graphs_of
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from tracer.errors import ArtifactError, DataError
-from tracer.tables.database import Connection, Parameters, ask, connect, quoted
+from tracer.tables.database import Connection, Parameters, ask, connect
+from tracer.tables.quoting import quoted
 from tracer.tables.schema import TABLES
 from tracer.views.results.circuits import Circuits
 from tracer.views.results.components import Components, hypergraph
