@@ -14,7 +14,7 @@ from pathlib import Path
 from tracer.errors import ArtifactError, RunError
 from tracer.storage.local_store import LocalStore
 from tracer.storage.store import LOCK_NAME, Say, Store, file_name, is_uri, open_store
-from tracer.tables.database import DATABASE_NAME
+from tracer.tables.schema import DATABASE_NAME
 
 RECORD_NAME = "run.json"
 """What the run is."""

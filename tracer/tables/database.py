@@ -13,9 +13,6 @@ import pyarrow as pa
 from tracer.errors import ArtifactError, DataError
 from tracer.tables.schema import SCHEMA_VERSION
 
-DATABASE_NAME = "results.duckdb"
-"""All tables of a run in one file of this name, in its folder."""
-
 Connection = duckdb.DuckDBPyConnection
 """What `connect` and `build_database` give: `execute(sql, parameters)` and its `fetchall`, `fetchnumpy`,
 `to_arrow_table`.

@@ -8,6 +8,8 @@ from tracer.tables.frequency_tables import FREQUENCY_TABLES
 from tracer.tables.graph_tables import GRAPH_TABLES
 from tracer.tables.hypergraph_tables import HYPERGRAPH_TABLES
 
+DATABASE_NAME = "results.duckdb"
+"""All tables of a run in one file of this name, in its folder."""
 SCHEMA_VERSION = 2
 """Written into every Parquet part; a part of another version is refused."""
 

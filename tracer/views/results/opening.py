@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tracer.errors import ArtifactError
 from tracer.storage.store import is_uri, open_store, place
-from tracer.tables.database import DATABASE_NAME
+from tracer.tables.schema import DATABASE_NAME
 from tracer.views.results.results import Results
 
 
