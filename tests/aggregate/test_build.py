@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tables.tiny_prompts import draw_prompts
-from tests.tables.tiny_run import METADATA_COLUMNS, aggregate_prompts, parts_by_table, tiny_run_row, tiny_site
+from tests.tables.tiny_run import (
+    METADATA_COLUMNS,
+    TINY_CIRCUITS,
+    aggregate_prompts,
+    parts_by_table,
+    tiny_run_row,
+    tiny_site,
+)
 from tests.tables.tiny_shard import shard_tables, tiny_feature_logits, write_shard
 from tracer.aggregate.build import CONCATENATED, aggregate
 from tracer.aggregate.metadata import metadata_names, prompts_column
@@ -141,14 +148,14 @@ def test_the_order_of_the_shards_leaves_no_trace(tmp_path: Path) -> None:
     assert compare_tables(forward, backward) == []
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 1000), n_shards=st.integers(2, 9))
 def test_any_split_into_shards_gives_the_tables_of_one_shard(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n_shards: int
 ) -> None:
     prompts = draw_prompts(18, seed)
     root = tmp_path_factory.mktemp("run")
-    config = AggregateConfig(min_support=2, n_examples=25)
+    config = AggregateConfig(min_support=2, n_examples=25, circuits=TINY_CIRCUITS)
     whole = aggregate_prompts(root / "whole", prompts, 1, config=config)
     split = aggregate_prompts(root / "split", prompts, n_shards, config=config)
     assert [line for line in compare_tables(whole, split) if not line.startswith("prompts.shard_id")] == []

@@ -11,7 +11,7 @@ import pytest
 
 from tests.tables.tiny_graph import tiny_graph
 from tests.tables.tiny_prompts import N_LAYERS, TinyPrompt, draw_prompts
-from tests.tables.tiny_run import aggregate_prompts, parts_by_table, tiny_run_row, tiny_site
+from tests.tables.tiny_run import TINY_CIRCUITS, aggregate_prompts, parts_by_table, tiny_run_row, tiny_site
 from tests.tables.tiny_shard import shard_tables, tiny_feature_logits, write_shard
 from tracer.aggregate.build import aggregate
 from tracer.config import AggregateConfig
@@ -94,7 +94,7 @@ def test_a_feature_that_fires_only_where_firings_are_not_counted_is_kept(tmp_pat
     aggregate(
         tiny_site(tmp_path),
         parts | {"feature_counts": []},
-        config=AggregateConfig(),
+        config=AggregateConfig(circuits=TINY_CIRCUITS),
         metadata_columns={},
         run_row=tiny_run_row(tmp_path, 3),
         feature_logits=tiny_feature_logits,
@@ -118,7 +118,7 @@ def test_equal_activations_have_no_spread(tmp_path: Path) -> None:
 def test_merged_examples_are_the_best_of_all_prompts(
     tmp_path: Path, prompts: list[TinyPrompt], firings: Firings
 ) -> None:
-    target = aggregate_prompts(tmp_path, prompts, 7, config=AggregateConfig(n_examples=4))
+    target = aggregate_prompts(tmp_path, prompts, 7, config=AggregateConfig(n_examples=4, circuits=TINY_CIRCUITS))
     found = defaultdict(list)
     for row in query(target, "SELECT * FROM examples ORDER BY layer, feature, rank").to_dicts():
         assert row["rank"] == len(found[row["layer"], row["feature"]])
@@ -136,7 +136,9 @@ def test_ties_break_on_the_prompt_id_whatever_the_shard(tmp_path: Path) -> None:
     for prompt in prompts:
         for place in prompt.activations:
             prompt.activations[place] = 1.0
-    target = aggregate_prompts(tmp_path, prompts, 4, config=AggregateConfig(n_examples=5), reverse=True)
+    target = aggregate_prompts(
+        tmp_path, prompts, 4, config=AggregateConfig(n_examples=5, circuits=TINY_CIRCUITS), reverse=True
+    )
     ids = query(target, "SELECT prompt_id FROM examples WHERE layer = 2 AND feature = 10 ORDER BY rank")[
         "prompt_id"
     ].to_list()
@@ -155,7 +157,7 @@ def test_examples_that_are_not_numbers_are_left_out_and_are_no_failure(tmp_path:
     aggregate(
         tiny_site(tmp_path),
         {"examples": [part]},
-        config=AggregateConfig(),
+        config=AggregateConfig(circuits=TINY_CIRCUITS),
         metadata_columns={},
         run_row=tiny_run_row(tmp_path, 6),
         feature_logits=tiny_feature_logits,

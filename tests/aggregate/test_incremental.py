@@ -42,7 +42,7 @@ def build(root: Path, place: Path, listed: Sequence[Shard], config: AggregateCon
     return n_read
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.permutations(range(6)), st.lists(st.integers(1, 5), min_size=1, max_size=2, unique=True))
 def test_whatever_comes_in_whichever_order_the_tables_are_those_of_a_whole_build(
     shards: tuple[Path, list[Shard]], tmp_path_factory: pytest.TempPathFactory, order: list[int], cuts: list[int]

@@ -133,7 +133,7 @@ def tiny_config(source: Path, **runner: object) -> RunConfig:
     return parse_config({
         "model": {"checkpoint": "tiny/model", "transcoders": "tiny/transcoders"},
         "corpus": {"source": str(source)},
-        "aggregate": {"min_support": 3},
+        "aggregate": {"min_support": 3, "circuits": {"n_resamples": 1, "max_clusters": 2}},
         "runner": {"shard_size": 6, **runner},
     })
 

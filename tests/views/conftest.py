@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tables.tiny_prompts import draw_prompts
-from tests.tables.tiny_run import aggregate_prompts, build_tiny_run
+from tests.tables.tiny_run import TINY_CIRCUITS, aggregate_prompts, build_tiny_run
 from tracer.config import AggregateConfig
 from tracer.tables.database import connect
 
@@ -23,12 +23,14 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stratified_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without labels whose co-occurrence is expected within tasks, every q made small enough to be shown."""
-    config = AggregateConfig(min_support=3, stratify_by="task")
+    config = AggregateConfig(min_support=3, stratify_by="task", circuits=TINY_CIRCUITS)
     database = aggregate_prompts(tmp_path_factory.mktemp("stratified"), draw_prompts(48, 1), 2, config=config)
     settings = json.dumps({"aggregate": config.model_dump()})
     with connect(database, read_only=False) as connection:
         connection.execute("UPDATE runs SET config = ?", [settings])
-        connection.execute("UPDATE cooccurrence SET q_above = p_above / 20")
+        connection.execute(
+            "UPDATE cooccurrence SET q_above = p_above / 20, q_above_stratified = p_above_stratified / 20"
+        )
     return database
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from tests.tables.tiny_graph import tiny_graph
 from tests.tables.tiny_prompts import draw_prompts
-from tests.tables.tiny_run import aggregate_prompts
+from tests.tables.tiny_run import TINY_CIRCUITS, aggregate_prompts
 from tracer.config import AggregateConfig
 from tracer.tables.database import query
 
@@ -21,7 +21,9 @@ def npmi_of(n_both: int, expected: float, n_graphs: int) -> float:
 
 def test_the_table_holds_what_is_counted_in_the_graphs(tmp_path: Path) -> None:
     prompts = draw_prompts(60)
-    target = aggregate_prompts(tmp_path, prompts, 3, config=AggregateConfig(min_support=4, stratify_by="task"))
+    target = aggregate_prompts(
+        tmp_path, prompts, 3, config=AggregateConfig(min_support=4, stratify_by="task", circuits=TINY_CIRCUITS)
+    )
     held = [
         {(node["layer"], node["feature"]) for node in tiny_graph(prompt).nodes if node["kind"] == "feature"}
         for prompt in prompts
