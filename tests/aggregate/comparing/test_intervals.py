@@ -40,7 +40,7 @@ def test_intervals_of_independent_sides_are_the_published_ones(first, n_first, s
     [
         # Fagerland, Lydersen and Laake 2014 (Statist. Med. 33), airway hyper-responsiveness: -0.507 to -0.026
         (1, 1, 7, 12, -0.507, -0.026),
-        # Newcombe 1998, Statist. Med. 17, 2635-2650, method 10
+        # as this code gave them when it was written; the method: Newcombe 1998, Statist. Med. 17, 2635-2650, method 10
         (20, 12, 2, 16, 0.0562, 0.3292),
         (36, 12, 2, 0, 0.0569, 0.3404),
         (0, 12, 2, 36, 0.0569, 0.3404),
