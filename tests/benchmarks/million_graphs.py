@@ -94,7 +94,7 @@ def build(root: Path, place: Path, shards: list[dict[str, Part]], config: Aggreg
     place.mkdir(parents=True, exist_ok=True)
     target, state = place / "results.duckdb", place / "state.duckdb"
     meter = Meter()
-    site = Site(root=root, target=target, state=state, earlier=(target, state), run=run, n_tasks=2, say=meter.say)
+    site = Site(root=root, target=target, state=state, earlier=(target, state), run=run, n_at_once=2, say=meter.say)
     parts: dict[str, list[Part]] = {}
     for shard in shards:
         for name, part in shard.items():

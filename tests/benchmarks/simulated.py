@@ -75,6 +75,8 @@ class SimulatedWorkers:
     driver's.
     """
 
+    n_blocks_at_once = 1
+
     def __init__(self, root: Path, n_room: int, *, shard_s: float, lost_share: float = 0.01, seed: int = 0) -> None:
         self._parts, self._n_room, self._shard_s, self._lost_share = root / "parts", n_room, shard_s, lost_share
         self._parts.mkdir(exist_ok=True)

@@ -132,6 +132,8 @@ class Actor:
 class SimulatedWorkers:
     """The `Workers` of one driver session."""
 
+    n_blocks_at_once = 1
+
     def __init__(self, world: World, fates: dict[str, str], actor_class: type[Actor]) -> None:
         self.world, self.fates, self.actor_class = world, fates, actor_class
         self.actors: dict[int, Actor] = {}

@@ -52,8 +52,8 @@ class Site:
 
     `root` is the folder to which the paths of parts are relative; `target` and `state` are the files to make, which
     appear, or replace older ones, only when they are whole; `earlier` has the results and the state of an earlier build
-    of this run, which may lie in the same places. `run` spreads what falls into `n_tasks` or more blocks; `say` is told
-    what is being made.
+    of this run, which may lie in the same places. `run` does what falls into blocks, `n_at_once` of them at a time;
+    `say` is told what is being made.
     """
 
     root: Path
@@ -61,7 +61,7 @@ class Site:
     state: Path
     earlier: tuple[Path, Path] | None = None
     run: TaskMap = in_process
-    n_tasks: int = 1
+    n_at_once: int = 1
     say: Callable[[str], None] = field(default=lambda _: None)
 
 
@@ -173,7 +173,7 @@ def _count(
     is_new: bool,
 ) -> None:
     batches = make_batches(new, n_counted)
-    n_at_once = min(site.n_tasks, len(batches))
+    n_at_once = min(site.n_at_once, len(batches))
     counting = Counting(
         root=site.root,
         scratch=scratch,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -130,7 +129,7 @@ def build_results(
         state=state,
         earlier=(target, state),
         run=workers.do_blocks,
-        n_tasks=os.cpu_count() or 1,
+        n_at_once=workers.n_blocks_at_once,
         say=say,
     )
     told: dict[str, Any] = {

@@ -55,6 +55,12 @@ def n_actors_on(resources: dict[str, float], runner: RunnerConfig) -> int:
     return min(_n_fitting(name, resources.get(name, 0.0), need) for name, need in _per_actor(runner).items() if need)
 
 
+def short_message(error: Exception) -> str:
+    """Ray's messages run over many lines; the last ones say why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:1] + lines[-3:] if len(lines) > 4 else lines)
+
+
 def _n_fitting(name: str, amount: float, need: float) -> int:
     if name == "GPU" and need < 1:
         return math.floor(amount + 1e-9) * math.floor(1 / need + 1e-9)

@@ -18,6 +18,8 @@ class InlineWorkers:
     A worker that is fenced is followed by the same one, since this process cannot be replaced.
     """
 
+    n_blocks_at_once = 1
+
     def __init__(self, make_runner: Callable[[], ShardRunner], *, on_start: Callable[[dict], None]) -> None:
         self._make_runner, self._on_start = make_runner, on_start
         self._runner: ShardRunner | None = None

@@ -127,7 +127,7 @@ class RunSession:
         with (
             written(self.store),
             self.store.working(DATABASE_NAME, STATE_NAME, PAGE_NAME, copy=True) as root,
-            telling(self.console) as say,
+            telling(self.console, "aggregating") as say,
         ):
             build_results(self.record, self.store, parts, self.workers, seconds=self.seconds(), folder=root, say=say)
             label(root / DATABASE_NAME, self.console)

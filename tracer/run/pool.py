@@ -21,7 +21,7 @@ from tracer.aggregate.tasks import Block, Result, Shared, in_process
 from tracer.config import RunnerConfig
 from tracer.errors import RunError, StorageError, TracerError
 from tracer.run.backlog import Assignment
-from tracer.run.cluster import connect, demand_unmet, n_room
+from tracer.run.cluster import connect, demand_unmet, n_room, short_message
 from tracer.run.ledger import Receipt, ShardError
 from tracer.run.protocol.messages import (
     Assign,
@@ -80,6 +80,7 @@ class ActorPool:
         self, make_runner: Callable[[], ShardRunner], runner: RunnerConfig, *, on_start: Callable[[dict], None]
     ) -> None:
         self._make_runner, self._config, self._on_start = make_runner, runner, on_start
+        self.n_blocks_at_once = os.cpu_count() or 1
         self._actors: dict[int, ActorHandle] = {}
         self._calls: dict[ray.ObjectRef, tuple[int, Call]] = {}
         self._looked_at = float("-inf")
@@ -127,7 +128,7 @@ class ActorPool:
                     promised: ray.ObjectRef = self._actors[up.worker].feature_logits.remote(features, n_tokens)
                     rows: pa.Table = ray.get(promised, timeout=self._config.hung_after_s)
                 except RayError as error:
-                    message = _short(error)
+                    message = short_message(error)
                 else:
                     return rows
             else:
@@ -149,7 +150,7 @@ class ActorPool:
         if len(first) < 2:
             return in_process(function, shared, first)
         self._open()
-        return ray_tasks(function, shared, chain(first, coming))
+        return ray_tasks(function, shared, chain(first, coming), self.n_blocks_at_once)
 
     def close(self) -> None:
         """End the actors, and Ray where it was started here."""
@@ -199,7 +200,7 @@ class ActorPool:
             cause = error.cause if isinstance(error, RayTaskError) else None
             if isinstance(cause, TracerError) and not isinstance(cause, StorageError):
                 raise cause from None
-            return LoadFailed(worker, _short(error), now=time.monotonic())
+            return LoadFailed(worker, short_message(error), now=time.monotonic())
         self._on_start(facts)
         return WorkerUp(worker, now=time.monotonic())
 
@@ -214,7 +215,7 @@ def _finished(worker: int, call: ray.ObjectRef) -> ShardTraced | ShardFailed | W
         outcome: Receipt | ShardError = ray.get(call)
     except RayError as error:
         out_of_memory = isinstance(error, OutOfMemoryError)
-        return WorkerLost(worker, type(error).__name__, _short(error), time.monotonic(), out_of_memory)
+        return WorkerLost(worker, type(error).__name__, short_message(error), time.monotonic(), out_of_memory)
     if isinstance(outcome, ShardError):
         return ShardFailed(worker, outcome, now=time.monotonic())
     return ShardTraced(worker, outcome, now=time.monotonic())
@@ -233,9 +234,3 @@ def _new_actor(make_runner: Callable[[], ShardRunner], runner: RunnerConfig) -> 
         runtime_env={"env_vars": environment},  # read when numeric libraries are loaded, so before this code runs
     )
     return cast("ActorHandle", actor_class.remote(make_runner))
-
-
-def _short(error: Exception) -> str:
-    """Ray's messages run over many lines; the last ones say why."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:1] + lines[-3:] if len(lines) > 4 else lines)

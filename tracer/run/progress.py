@@ -82,11 +82,11 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def telling(console: Console) -> Iterator[Callable[[str], None]]:
+def telling(console: Console, stage: str) -> Iterator[Callable[[str], None]]:
     """Gives what is called with each step of a long stage: shown in place on a terminal, else printed now and then."""
     if console.is_terminal:
         with console.status("") as status:
-            yield lambda step: status.update(f"[dim]{step}[/dim]")
+            yield lambda step: status.update(f"[dim]{stage}: {step}[/dim]")
         return
     shown = time.monotonic()
 
@@ -94,6 +94,6 @@ def telling(console: Console) -> Iterator[Callable[[str], None]]:
         nonlocal shown
         if time.monotonic() - shown >= PLAIN_EVERY_S:
             shown = time.monotonic()
-            console.print(step, style="dim", markup=False, highlight=False)
+            console.print(f"{stage}: {step}", style="dim", markup=False, highlight=False)
 
     yield say

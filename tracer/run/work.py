@@ -69,7 +69,12 @@ WorkerMaker = Callable[[RunConfig], Worker]
 
 @runtime_checkable
 class Workers(Protocol):
-    """Workers that do what a `Driver` says, and tell it what happens; none starts before it is needed."""
+    """Workers that do what a `Driver` says, and tell it what happens; none starts before it is needed.
+
+    `n_blocks_at_once` is how many blocks `do_blocks` does at a time.
+    """
+
+    n_blocks_at_once: int
 
     def events(self) -> list[Event]:
         """What has happened since the last call; waits for a moment where nothing has. The first is a `Tick`."""

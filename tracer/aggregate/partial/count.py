@@ -1,5 +1,6 @@
 """Counts one batch of shards in a database of its own; the counts of batches add up to those of the run."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ def count_batch(counting: Counting, batch: Batch) -> dict[str, str]:
         ArtifactError: a part is absent, damaged or foreign.
     """
     folder = counting.scratch / f"batch-{batch.number}"
+    shutil.rmtree(folder, ignore_errors=True)  # what a process that was lost had counted of this batch
     folder.mkdir(parents=True)
     files = {name: str(folder / f"{name}.parquet") for name in (*(counted.name for counted in COUNTED), *LISTED)}
     limits = {"memory_limit_bytes": counting.memory_limit_bytes, "n_threads": counting.n_threads}
