@@ -1,12 +1,20 @@
-"""What stands at an end of an edge as one number: shorter to group, to merge and to remember than its columns.
+"""Ends of edges as numbers.
 
-A feature is `layer << 40 | feature`; a token or a logit is minus one minus its vocabulary id. Which of the two it is,
-the end tells: tokens are sources, logits targets.
+`node_place` is a node among those of all numbered graphs, by which edges find both their ends: by the two columns of a
+node's key, the database may begin with all pairs of ends of a graph, hundreds of times as many as there are edges.
+
+`end_code` is what stands at an end, shorter to group, to merge and to remember than its columns. A feature is
+`layer << 40 | feature`; a token or a logit is minus one minus its vocabulary id. Which of the two it is, the end tells:
+tokens are sources, logits targets.
 """
 
 from tracer.tables.database import Connection
 
+NODE_BITS = 24
+"""A graph has fewer nodes than this many bits can number."""
 _MACROS = (
+    f"""CREATE OR REPLACE TEMP MACRO node_place(graph_idx, node_idx) AS
+        (graph_idx::BIGINT << {NODE_BITS}) | node_idx::BIGINT""",
     """CREATE OR REPLACE TEMP MACRO end_code(kind, layer, idx) AS
         CASE WHEN kind = 'feature' THEN (layer::BIGINT << 40) | idx::BIGINT ELSE -1 - idx::BIGINT END""",
     """CREATE OR REPLACE TEMP MACRO end_kind(code, other) AS CASE WHEN code >= 0 THEN 'feature' ELSE other END""",

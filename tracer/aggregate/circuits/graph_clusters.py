@@ -3,7 +3,7 @@
 Clusters are found on at most `max_graphs` graphs, and the others are assigned to the nearest centre, `GRAPHS_PER_BLOCK`
 at a time; a graph none of whose features is known to the sample is in no cluster, nor is one without features. So time
 and memory of the search do not grow with the run: with 10,000 graphs of 100 features it takes a minute or two, and a
-million graphs take one reading of their feature nodes more.
+million graphs take one look through the nodes more for each block.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from tracer.aggregate.tasks import TaskMap
 from tracer.config import CircuitConfig
 from tracer.tables.database import Connection
 
-GRAPHS_PER_BLOCK = 20_000
+GRAPHS_PER_BLOCK = 50_000
 FEATURE_BITS = 32
 _HELD = """
 SELECT dense_rank() OVER (ORDER BY graph_id) - 1 AS graph_idx, layer, feature, influence FROM nodes

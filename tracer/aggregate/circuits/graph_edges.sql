@@ -3,22 +3,28 @@
 --           an order of their own
 -- cost:     two hash joins of the sample's edges with its nodes
 CREATE OR REPLACE TEMP TABLE circuit_graph_edges AS
-WITH sampled AS (SELECT DISTINCT graph_id FROM circuit_sample),
+WITH sampled AS (
+    SELECT graph_id, row_number() OVER () AS graph_idx FROM (SELECT DISTINCT graph_id FROM circuit_sample)
+),
 ends AS (
-    SELECT graph_id, node_idx, kind,
+    SELECT node_place(graph_idx, node_idx) AS place, kind,
         CASE WHEN kind = 'feature' THEN layer ELSE -1 END AS layer,
         CASE WHEN kind = 'feature' THEN feature ELSE token_id END AS idx
-    FROM nodes SEMI JOIN sampled USING (graph_id)
+    FROM nodes JOIN sampled USING (graph_id)
     WHERE kind = 'feature' OR (kind IN ('token', 'logit') AND token_id IS NOT NULL)
+),
+placed AS (
+    SELECT graph_id, target_idx, source_idx, weight, edge_score,
+        node_place(graph_idx, source_idx) AS source, node_place(graph_idx, target_idx) AS target
+    FROM edges JOIN sampled USING (graph_id)
 ),
 in_graph AS (
     SELECT graph_id, source.kind AS source_kind, source.layer AS source_layer, source.idx AS source_feature,
         target.kind AS target_kind, target.layer AS target_layer, target.idx AS target_feature,
         target_idx, source_idx, weight, edge_score
-    FROM edges
-    JOIN ends AS source USING (graph_id)
-    JOIN ends AS target USING (graph_id)
-    WHERE source.node_idx = edges.source_idx AND target.node_idx = edges.target_idx
+    FROM placed
+    JOIN ends AS source ON source.place = placed.source
+    JOIN ends AS target ON target.place = placed.target
 )
 SELECT graph_id, edge_idx, target_idx, source_idx, weight, edge_score
 FROM in_graph

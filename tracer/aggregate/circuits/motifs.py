@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracer.aggregate.circuits.motif_counts import Candidates, Motifs, bit_rows, count_together, find_candidates
+from tracer.aggregate.ends import define_ends
 from tracer.aggregate.hypergraph.significance import benjamini_hochberg, poisson_above
 from tracer.aggregate.incidence import Floats, Ints
 from tracer.aggregate.sql import read_sql
@@ -94,6 +95,7 @@ def build_motifs(
         max_candidates=settings.max_candidates,
     )
     asked = {"seed": str(seed), "max_graphs": settings.max_graphs}
+    define_ends(connection)
     for statement in read_sql("circuits/motif_edges").split(";\n")[:-1]:
         connection.execute(statement, {name: value for name, value in asked.items() if f"${name}" in statement})
     (n_counted,), (n_graphs,) = (

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from tracer.aggregate.ends import define_ends
 from tracer.aggregate.incidence import Ints
 from tracer.aggregate.sql import read_sql
 from tracer.tables.database import Connection
@@ -87,6 +88,7 @@ def draw_samples(
         "FROM (SELECT circuit_id, graph_id FROM circuit_values QUALIFY row_number() OVER ("
         f"PARTITION BY circuit_id ORDER BY sha256('{int(seed)}:' || graph_id), graph_id) <= most)"
     )
+    define_ends(connection)
     connection.execute(read_sql("circuits/edge_numbers"))
     connection.execute(read_sql("circuits/graph_edges"))
 

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from tracer.aggregate.comparing.choosing import Chosen
+from tracer.aggregate.ends import define_ends
 from tracer.aggregate.incidence import Incidence
 from tracer.tables.database import Connection
 
@@ -21,17 +22,21 @@ FEATURES = """
 """
 EDGES = """
     WITH ends AS (
-        SELECT graph_idx, graph_id, node_idx, kind,
+        SELECT graph_idx, node_place(graph_idx, node_idx) AS place, kind,
             CASE WHEN kind = 'feature' THEN layer ELSE -1 END AS layer,
             CASE WHEN kind = 'feature' THEN feature ELSE token_id END AS feature
         FROM nodes JOIN compared_graphs USING (graph_id)
         WHERE kind = 'feature' OR (kind IN ('token', 'logit') AND token_id IS NOT NULL)
+    ),
+    placed AS (
+        SELECT node_place(graph_idx, source_idx) AS source, node_place(graph_idx, target_idx) AS target
+        FROM edges JOIN compared_graphs USING (graph_id)
     )
     SELECT DISTINCT source.graph_idx, source.kind AS kind_a, source.layer AS layer_a, source.feature AS feature_a,
         target.kind AS kind_b, target.layer AS layer_b, target.feature AS feature_b
-    FROM edges
-    JOIN ends AS source ON edges.graph_id = source.graph_id AND edges.source_idx = source.node_idx
-    JOIN ends AS target ON edges.graph_id = target.graph_id AND edges.target_idx = target.node_idx
+    FROM placed
+    JOIN ends AS source ON source.place = placed.source
+    JOIN ends AS target ON target.place = placed.target
     WHERE source.kind IN ('feature', 'token') AND target.kind IN ('feature', 'logit')
 """
 """Ends as in `edge_stats`; a graph counts once for an edge, at whatever positions."""
@@ -70,6 +75,7 @@ def read_held(connections: Sequence[Connection], chosen: Chosen, what: Literal["
 
 def _read(connection: Connection, graphs: pl.DataFrame, what: Literal["feature", "edge"]) -> pl.DataFrame:
     numbered = {"graph_id": graphs["graph_id"].to_arrow(), "graph_idx": np.arange(graphs.height)}
+    define_ends(connection)
     connection.register("compared_graphs", pa.table(numbered))
     try:
         found = pl.DataFrame(connection.sql(FEATURES if what == "feature" else EDGES).to_arrow_table())

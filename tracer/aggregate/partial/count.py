@@ -17,8 +17,6 @@ from tracer.tables.schema import TABLES
 
 READ = ("prompts", "graphs", "nodes", "edges", "head_loadings", "feature_counts")
 """The tables whose parts are counted."""
-NODE_BITS = 24
-"""A graph has fewer nodes than this many bits can number."""
 _IN_BETWEEN = ("held", "ends", "carried", "graph_components")
 
 
@@ -73,19 +71,16 @@ def count_batch(counting: Counting, batch: Batch) -> dict[str, str]:
 
 
 def _number(connection: Connection, first_graph_idx: int) -> None:
-    """Have one number for each graph of the batch, and one for each node, by which edges find their ends.
-
-    By the two columns of a node's key, a join of edges with both ends may begin with all pairs of ends of a graph.
-    """
+    """Have one number for each graph of the batch, and one for each node, by which edges find their ends."""
     connection.execute(
         "CREATE TEMP TABLE graph_numbers AS SELECT graph_id, "
         f"(row_number() OVER (ORDER BY graph_id) - 1 + {first_graph_idx})::INTEGER AS graph_idx FROM part_graphs"
     )
-    places = {"nodes": ["node_idx AS place"], "edges": ["target_idx AS target", "source_idx AS source"], "graphs": []}
-    for name, columns in (places | {"head_loadings": places["edges"]}).items():
-        numbers = "".join(f", (graph_idx::BIGINT << {NODE_BITS}) | {column}" for column in columns)
+    ends = "node_place(graph_idx, target_idx) AS target, node_place(graph_idx, source_idx) AS source, "
+    places = {"nodes": "node_place(graph_idx, node_idx) AS place, ", "edges": ends, "graphs": "", "head_loadings": ends}
+    for name, numbers in places.items():
         connection.execute(
-            f"CREATE TEMP TABLE {name} AS SELECT graph_idx{numbers}, part_{name}.* EXCLUDE (graph_id) "
+            f"CREATE TEMP TABLE {name} AS SELECT graph_idx, {numbers}part_{name}.* EXCLUDE (graph_id) "
             f"FROM part_{name} JOIN graph_numbers USING (graph_id)"
         )
 
