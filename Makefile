@@ -4,6 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO_RUN := runs/demo
+# Two test processes; the tests of a file stay in one.
+SPREAD ?= --numprocesses 2 --dist loadgroup
 AZURITE := runs/azurite/node_modules/azurite
 
 export HF_HUB_OFFLINE ?= 1
@@ -24,10 +26,11 @@ demo: $(INSTALLED)  ## trace 2,000 prompts through the embedded model with 2 Ray
 	$(RUN)/tracer run configs/demo.yaml --out $(abspath $(DEMO_RUN))
 
 test: $(INSTALLED) lint types  ## lint, types and the tests that CI runs
-	$(RUN)/python -m pytest -q
+	$(RUN)/python -m pytest -q $(SPREAD)
 
 test-all: $(INSTALLED) lint types chromium azurite  ## the same, the slow ones, those that need Chromium or Azurite
-	$(RUN)/python -m pytest -q -m "not gpu"
+	$(RUN)/python -m pytest -q $(SPREAD) -m "not gpu and not faults"
+	$(RUN)/python -m pytest -q -m faults tests
 
 fault-matrix: $(INSTALLED)  ## processes, machines and disks really lost, each ending in equal tables (about 15 minutes)
 	$(RUN)/python -m pytest -q -m faults tests

@@ -24,6 +24,14 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those of a file stay together, and so do those that share a demo run."""
+    for item in items:
+        shares_demo_run = "demo_run" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("demo_run" if shares_demo_run else item.nodeid.split("::")[0]))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     # Tensors here are so small that a second thread costs more in waiting than it brings: many times so on busy cores.

@@ -44,6 +44,8 @@ class Meter:
             name, started = self._step
             self.seconds[name] = self.seconds.get(name, 0.0) + now - started
         self._step = step.split(":")[0], now
+        if step != "end":
+            print(f"  {sum(self.seconds.values()):6.0f} s, {self.peak_bytes / 1e9:.2f} GB: {step}", flush=True)
 
     def watch(self) -> None:
         """Sample memory until it is over: resident pages, those shared with Ray's store counted once."""

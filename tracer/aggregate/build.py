@@ -32,7 +32,15 @@ from tracer.aggregate.state import SCHEMA, add_batches, remember_parts, remember
 from tracer.aggregate.tasks import TaskMap, in_process
 from tracer.config import AggregateConfig, result_settings
 from tracer.errors import ArtifactError
-from tracer.tables.building import build_database, create_table, create_view, insert_rows, scratch_folder, view_parts
+from tracer.tables.building import (
+    build_database,
+    create_table,
+    create_view,
+    insert_rows,
+    less_memory,
+    scratch_folder,
+    view_parts,
+)
 from tracer.tables.database import Connection, rows_of
 from tracer.tables.neuronpedia_links import NeuronpediaSources
 from tracer.tables.quoting import quoted
@@ -221,7 +229,8 @@ def _derive(
     build_features(connection, feature_logits, neuronpedia, dense_frequency=config.dense_frequency)
     build_frequencies(connection, min_support=config.min_support, n_layers=run_row["n_layers"])
     create_view(connection, TABLES["incidence"], read_sql("incidence"))
-    build_hypergraph(connection, config, columns.stratum, n_counted=n_counted, run=site.run, say=site.say)
+    with less_memory(connection, config.memory_limit_bytes):  # pairs and sets are counted outside it
+        build_hypergraph(connection, config, columns.stratum, n_counted=n_counted, run=site.run, say=site.say)
     build_circuits(
         connection,
         by=columns.by,

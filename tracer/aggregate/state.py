@@ -47,14 +47,7 @@ COUNTED = (
             "activation_sum": "fsum", "activation_min": "min", "activation_max": "max",
         },
     ),
-    Counted(
-        name="edges",
-        key=(*_BY, "source", "target"),
-        measures={
-            "support": "sum", "weight_sum": "fsum", "weight_square_sum": "fsum", "n_positive": "sum",
-            "n_negative": "sum", "edge_score_sum": "fsum",
-        },
-    ),
+    Counted(name="value_sets", key=("value_set", *_BY), measures={"n_graphs": "sum"}),
     Counted(name="tokens", key=("token_id",), measures={"token": "min"}),
     Counted(
         name="components",
@@ -80,8 +73,11 @@ COUNTED = (
         },
     ),
 )  # fmt: skip
-LISTED = ("graph_numbers", "incidence", "component_incidence")
-"""What is only put one after another: the numbers of graphs, and which graph holds what."""
+LISTED = ("graph_numbers", "incidence", "component_incidence", "edges")
+"""What is only put one after another: the numbers of graphs, which graph holds what, and the counts of edges. Most
+edges are in one graph alone, so that adding their counts up by edge would take longer than all else and save nothing;
+`frequencies/recurring_edges.py` finds those that recur.
+"""
 
 
 def add_batches(connection: Connection, files: Mapping[str, Sequence[str]], *, is_new: bool) -> None:

@@ -37,7 +37,8 @@ MEASURES = """min(source_token) AS source_token, min(target_token) AS target_tok
 
 
 def derive(connection: Connection, by: Sequence[str], min_support: int) -> None:
-    """Make `edge_stats`, `edge_frequency`, `feature_frequency` and `cooccurrence`."""
+    """Make the tables that circuits and motifs are made from, and the incidence of the state."""
+    _incidence(connection)
     connection.execute(IN_GRAPH)
     columns = [
         f"SELECT graph_id, {literal(name)} AS by_column, CAST(prompts.{quoted(name)} AS VARCHAR) AS by_value "
@@ -70,6 +71,25 @@ def derive(connection: Connection, by: Sequence[str], min_support: int) -> None:
     _pairs(connection, min_support)
     for name in ("derived_edges", "derived_values", "derived_sizes"):
         connection.execute(f"DROP TABLE {name}")
+
+
+def _incidence(connection: Connection) -> None:
+    """What the state lists, and the columns of `features` that follow from it."""
+    connection.execute("ATTACH IF NOT EXISTS ':memory:' AS state")
+    connection.execute(
+        "CREATE OR REPLACE TABLE state.graph_numbers AS "
+        "SELECT graph_id, (row_number() OVER (ORDER BY graph_id) - 1)::INTEGER AS graph_idx FROM graphs"
+    )
+    connection.execute(
+        "CREATE OR REPLACE TABLE state.incidence AS SELECT graph_idx, layer, feature, pos, influence "
+        "FROM nodes JOIN state.graph_numbers USING (graph_id) WHERE kind = 'feature' ORDER BY ALL"
+    )
+    create_table(connection, TABLES["features"])
+    connection.execute(
+        "INSERT INTO features BY NAME SELECT layer, feature, count(DISTINCT graph_idx) AS support, "
+        "count(DISTINCT graph_idx) / (SELECT count(*) FROM graphs) AS graph_frequency, "
+        "fsum(influence) / count(DISTINCT graph_idx) AS influence_mean FROM state.incidence GROUP BY layer, feature"
+    )
 
 
 def _edges(connection: Connection, min_support: int) -> None:

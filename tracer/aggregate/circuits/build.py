@@ -28,8 +28,8 @@ def build_circuits(
     """Make `circuits`, `circuit_members`, `circuit_graphs` and `circuit_edges`; equal inputs give equal tables.
 
     Args:
-        connection: the results being built, with `prompts`, `graphs`, `nodes`, `edges`, `edge_stats`,
-            `edge_frequency`, `feature_frequency` and `cooccurrence` in it.
+        connection: the results being built, with `prompts`, `graphs`, `nodes`, `edges`, `features`,
+            `edge_stats`, `edge_frequency`, `feature_frequency` and `cooccurrence` in it, the state attached.
         by: columns of `prompts` of whose values consensus circuits are made; those of the tables of frequencies.
         min_support: fewest graphs behind an edge or node of a consensus, a cluster of graphs and a feature in it; as
             the tables were made with.

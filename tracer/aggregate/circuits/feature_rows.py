@@ -82,9 +82,7 @@ def _measured(connection: Connection, in_value: str | None) -> dict[tuple[int, i
     """Support, frequency and mean influence of each feature of a consensus circuit, or of the run."""
     if in_value is None:
         sql = """
-            SELECT layer, feature, count(DISTINCT graph_id), count(DISTINCT graph_id) / (SELECT count(*) FROM graphs),
-                fsum(influence) / count(DISTINCT graph_id)
-            FROM nodes WHERE kind = 'feature' GROUP BY layer, feature
+            SELECT layer, feature, support, graph_frequency, influence_mean FROM features WHERE support > 0
         """
         found = connection.execute(sql).fetchall()
     else:

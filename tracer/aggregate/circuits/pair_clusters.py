@@ -18,6 +18,7 @@ from tracer.aggregate.circuits.resampling import best_jaccard, multiplicities, s
 from tracer.aggregate.circuits.samples import WHOLE_RUN, sampled_graphs
 from tracer.aggregate.hypergraph.significance import benjamini_hochberg, poisson_above
 from tracer.aggregate.incidence import Floats, Incidence, Ints
+from tracer.aggregate.state import SCHEMA
 from tracer.aggregate.tasks import TaskMap
 from tracer.config import CircuitConfig
 from tracer.tables.database import Connection
@@ -35,9 +36,10 @@ WITH told AS (
 SELECT *, count(*) OVER () AS n_found FROM told WHERE npmi > 0 AND expected > 0
 ORDER BY npmi DESC, layer_a, feature_a, layer_b, feature_b LIMIT ?
 """
-_HELD = """
-SELECT DISTINCT graph_idx, layer, feature FROM nodes JOIN circuit_sample USING (graph_id)
-WHERE circuit_id = '=' AND kind = 'feature'
+_HELD = f"""
+SELECT DISTINCT sampled.graph_idx, layer, feature
+FROM {SCHEMA}.incidence JOIN {SCHEMA}.graph_numbers USING (graph_idx) JOIN circuit_sample AS sampled USING (graph_id)
+WHERE circuit_id = '='
 """
 
 
@@ -162,11 +164,8 @@ def _read_pairs(connection: Connection, min_support: int, max_pairs: int, seed: 
     first, second = np.split(number.ravel(), 2)
     support = np.zeros(len(features), np.int64)
     support[first], support[second] = found["n_a"], found["n_b"]
-    (n_frequent,) = connection.execute(
-        "SELECT count(*) FROM (SELECT layer, feature FROM nodes WHERE kind = 'feature' "
-        "GROUP BY layer, feature HAVING count(DISTINCT graph_id) >= ?)",
-        [min_support],
-    ).fetchall()[0]
+    sql = "SELECT count(*) FROM features WHERE support >= ?"
+    (n_frequent,) = connection.execute(sql, [min_support]).fetchall()[0]
     (n_graphs,) = connection.execute("SELECT count(*) FROM graphs").fetchall()[0]
     pairs = FeaturePairs(
         features=features,

@@ -75,10 +75,12 @@ def in_order_of_size(label: Ints, names: np.ndarray, min_members: int) -> Ints:
 
 
 def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
-    """Rows scaled to length 1; empty ones stay empty."""
+    """Rows scaled to length 1; empty ones stay empty, and entries of 0 stay entries."""
     norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    return sparse.csr_array(sparse.diags_array(scale) @ matrix)
+    scaled = matrix.copy()
+    scaled.data = matrix.data * np.repeat(scale, np.diff(matrix.indptr))
+    return scaled
 
 
 def similarity_to_centre(rows: sparse.csr_array, label: Ints) -> Floats:

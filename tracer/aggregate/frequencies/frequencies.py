@@ -1,6 +1,7 @@
 """Question: what recurs, how often and how strongly, over the run and for each value of the metadata asked for?"""
 
 from tracer.aggregate.ends import define_ends
+from tracer.aggregate.frequencies.recurring_edges import list_recurring_edges
 from tracer.aggregate.sql import read_sql
 from tracer.tables.building import create_table
 from tracer.tables.database import Connection
@@ -35,6 +36,8 @@ def build_frequencies(connection: Connection, *, min_support: int, n_layers: int
         n_layers: layers of the model; each has its row in `components`, kept features or not.
     """
     connection.execute(f"SET VARIABLE n_layers = {n_layers}")
+    list_recurring_edges(connection, min_support)
+    connection.execute(read_sql("frequencies/edge_counts"))
     for name in _MEASURES:
         connection.execute(read_sql(name))
     for name in ("feature_frequency", "component_features"):
@@ -43,6 +46,9 @@ def build_frequencies(connection: Connection, *, min_support: int, n_layers: int
     _split(connection, "edge_measures", "edge_stats", "edge_frequency", f"support >= {min_support}")
     _split(connection, "component_measures", "components", "component_frequency", "true")
     _split(connection, "error_measures", "errors", "error_frequency", "true")
+    connection.execute("DROP VIEW edge_measures")
+    for name in ("edge_counts", "recurring_edges"):
+        connection.execute(f"DROP TABLE {name}")
 
 
 def define_measures(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from tracer.tables.schema import TABLES
 
 READ = ("prompts", "graphs", "nodes", "edges", "head_loadings", "feature_counts")
 """The tables whose parts are counted."""
-_IN_BETWEEN = ("held", "ends", "carried", "graph_components")
+_IN_BETWEEN = ("graph_value_sets", "held", "ends", "carried", "graph_components")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
