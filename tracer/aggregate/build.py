@@ -28,7 +28,7 @@ from tracer.aggregate.metadata import MetadataColumns
 from tracer.aggregate.partial.count import READ, Counting, count_batch
 from tracer.aggregate.prompts import append_prompts, create_prompts
 from tracer.aggregate.sql import read_sql
-from tracer.aggregate.state import SCHEMA, add_batches, remember_parts, remembered_parts
+from tracer.aggregate.state import SCHEMA, STATE_VERSION, add_batches, remember_parts, remembered_parts
 from tracer.aggregate.tasks import TaskMap, in_process
 from tracer.config import AggregateConfig, result_settings
 from tracer.errors import ArtifactError
@@ -151,7 +151,7 @@ def earlier_parts(site: Site, parts: Parts, settings: str) -> frozenset[str]:
 def settings_hash(config: AggregateConfig, metadata_columns: Mapping[str, str], tracer_version: str) -> str:
     """Hash of what a state, and the tables that are appended to, depend on beside the parts."""
     counted = result_settings(config)
-    told = [{name: counted[name] for name in COUNTED_BY}, dict(metadata_columns), SCHEMA_VERSION, tracer_version]
+    told = [{name: counted[name] for name in COUNTED_BY}, dict(metadata_columns), SCHEMA_VERSION, STATE_VERSION, tracer_version]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
