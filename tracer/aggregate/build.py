@@ -151,7 +151,13 @@ def earlier_parts(site: Site, parts: Parts, settings: str) -> frozenset[str]:
 def settings_hash(config: AggregateConfig, metadata_columns: Mapping[str, str], tracer_version: str) -> str:
     """Hash of what a state, and the tables that are appended to, depend on beside the parts."""
     counted = result_settings(config)
-    told = [{name: counted[name] for name in COUNTED_BY}, dict(metadata_columns), SCHEMA_VERSION, STATE_VERSION, tracer_version]
+    told = [
+        {name: counted[name] for name in COUNTED_BY},
+        dict(metadata_columns),
+        SCHEMA_VERSION,
+        STATE_VERSION,
+        tracer_version,
+    ]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
