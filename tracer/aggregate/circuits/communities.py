@@ -49,14 +49,15 @@ def alike(rows: sparse.csr_array) -> tuple[Ints, Ints, Floats]:
     columns = rows.T.tocsr()
     pairs: list[tuple[Ints, Ints, Floats]] = []
     for start in range(0, rows.shape[0], ROWS_PER_BLOCK):
-        similarity = np.round((rows[start : start + ROWS_PER_BLOCK] @ columns).toarray(), DIGITS)
-        own = np.arange(len(similarity))
-        similarity[own, own + start] = 0.0
-        # a stable sort leaves ties in the order of the items
-        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :N_NEIGHBOURS]
-        values = np.take_along_axis(similarity, nearest, axis=1)
-        row, place = np.nonzero(values >= ALIKE)
-        pairs.append((row + start, nearest[row, place], values[row, place]))
+        similarity = sparse.coo_array(rows[start : start + ROWS_PER_BLOCK] @ columns)
+        value = np.round(similarity.data, DIGITS)
+        row, other = similarity.row.astype(np.int64) + start, similarity.col.astype(np.int64)
+        linked = np.flatnonzero((value >= ALIKE) & (row != other))
+        row, other, value = row[linked], other[linked], value[linked]
+        order = np.lexsort((other, -value, row))  # ties in the order of the items
+        row, other, value = row[order], other[order], value[order]
+        is_near = np.arange(len(row)) - np.searchsorted(row, row) < N_NEIGHBOURS
+        pairs.append((row[is_near], other[is_near], value[is_near]))
     if not pairs:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     one, other, value = (np.concatenate([pair[place] for pair in pairs]) for place in range(3))
