@@ -61,11 +61,12 @@ def test_help_loads_none_of_the_heavy_packages():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.splitlines()[-1] == "LOADED []"
-    commands = "run trace aggregate label status verify gc show tables sql attribute import export estimate config"
-    assert all(f" {command} " in found for command in (*commands.split(), "version"))
+    commands = "run trace aggregate harvest label status verify gc show tables sql feature attribute import export"
+    assert all(f" {command} " in found for command in (*commands.split(), "estimate", "config", "version"))
 
 
 def test_tables_prints_every_declared_column_with_its_meaning(capsys, monkeypatch):
+    from tracer.tables.harvest_tables import HARVEST_TABLES
     from tracer.tables.schema import TABLES
 
     monkeypatch.setenv("COLUMNS", "300")
@@ -74,8 +75,13 @@ def test_tables_prints_every_declared_column_with_its_meaning(capsys, monkeypatc
     for table in TABLES.values():
         assert f"{table.name}: one row per {table.grain}" in printed
         assert all(column.meaning in printed for column in table.columns)
+    for table in HARVEST_TABLES.values():
+        assert f"harvest.{table.name}: one row per {table.grain}" in printed
+        assert all(column.meaning in printed for column in table.columns)
     assert tracer("tables", "edges") == 0
     assert "nodes: one row per" not in capsys.readouterr().out
+    assert tracer("tables", "harvest.features") == 0
+    assert "dead ones too" in capsys.readouterr().out
 
 
 def test_an_unknown_table_is_refused_with_the_known_ones(capsys):
@@ -258,10 +264,10 @@ def test_the_module_is_a_program_that_ends_with_the_exit_code(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("job", ["trace", "aggregate", "pipeline"])
+@pytest.mark.parametrize("job", ["trace", "aggregate", "pipeline", "harvest"])
 def test_a_job_takes_the_arguments_of_its_command(job):
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, f"jobs/{job}.py", "--help"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert ended.returncode == 0
-    assert {"trace": "CONFIG", "aggregate": "RUN", "pipeline": "CONFIG"}[job] in ended.stdout
+    assert {"trace": "CONFIG", "aggregate": "RUN", "pipeline": "CONFIG", "harvest": "CONFIG"}[job] in ended.stdout

@@ -18,11 +18,12 @@ from tests.hub.server import Hub, hub_server
 from tests.recipes import checkpoint_files, dataset_files, transcoder_files
 from tests.recipes.drive import commands_of
 from tests.recipes.formulas import FORMULAS
-from tracer.config import RunConfig, load_config
+from tracer.config import RunConfig
+from tracer.config.harvest import HarvestConfig, load_any_config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
-RECIPES = [path for path in CONFIGS if path.name != "demo.yaml"]
+RECIPES = [path for path in CONFIGS if path.name not in {"demo.yaml", "harvest-demo.yaml"}]
 TOKEN = "hf_recognisable"
 MODELS = {
     "openai-community/gpt2": checkpoint_files.write_gpt2,
@@ -84,7 +85,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_section_of_a_configuration_is_read_and_commented(path: Path) -> None:
-    assert isinstance(load_config(path), RunConfig)
+    assert isinstance(load_any_config(path), RunConfig | HarvestConfig)
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     assert first.startswith("# ")
     commented: dict[str, bool] = {}
@@ -114,7 +115,7 @@ def test_a_recipe_runs_as_it_stands(driven: Driven, path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_a_run_records_what_its_names_meant(driven: Driven, path: Path) -> None:
-    config = load_config(path)
+    config = load_any_config(path)
     asked = {"checkpoint": config.model.checkpoint, "transcoders": config.model.transcoders}
     if not config.corpus.source.startswith("tasks:"):
         asked["dataset"] = config.corpus.source
@@ -133,7 +134,7 @@ def test_a_run_records_what_its_names_meant(driven: Driven, path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_activations_in_the_tables_are_those_of_the_published_formula(driven: Driven, path: Path) -> None:
-    checkpoint = driven.repositories / load_config(path).model.checkpoint
+    checkpoint = driven.repositories / load_any_config(path).model.checkpoint
     with duckdb.connect(str(driven.folder / path.stem / "results.duckdb"), read_only=True) as results:
         prompts = results.sql("SELECT graph_id, token_ids FROM graphs JOIN prompts USING (prompt_id)").fetchall()
         nodes = {

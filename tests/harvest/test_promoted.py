@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tracer.harvest.promoted import N_CHUNK, promoted_tokens
+from tracer.harvest import promoted
+from tracer.harvest.promoted import promoted_tokens
 from tracer.model.replacement import ReplacementModel
 
 
@@ -34,8 +35,11 @@ def test_promoted_tokens_are_those_of_the_plain_matrix_product(
     assert record["decoder_norm"] == pytest.approx(float(decoder.square().sum().sqrt()), rel=1e-5)
 
 
-def test_more_features_than_a_chunk_come_back_in_the_order_asked(demo_cross_layer: ReplacementModel) -> None:
-    features = [(idx % 4, 767 - idx) for idx in range(N_CHUNK + 3)]
+def test_more_features_than_a_tile_come_back_in_the_order_asked(
+    demo_cross_layer: ReplacementModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promoted, "N_TILE_VALUES", 10_000)
+    features = [(idx % 4, 767 - idx) for idx in range(259)]
     with torch.no_grad():
         records = promoted_tokens(demo_cross_layer, features, 2)
         alone = promoted_tokens(demo_cross_layer, features[-1:], 2)[0]

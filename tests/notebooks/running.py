@@ -27,7 +27,12 @@ def execute(path: Path, run: Path) -> nbformat.NotebookNode:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
-    environment = os.environ | {"TRACER_DEMO_RUN": str(run.absolute()), "PYTHONWARNINGS": "ignore"}
+    harvest = run.absolute().with_name("harvest-of-demo")
+    environment = os.environ | {
+        "TRACER_DEMO_RUN": str(run.absolute()),
+        "TRACER_DEMO_HARVEST": str(harvest),
+        "PYTHONWARNINGS": "ignore",
+    }
     client = NotebookClient(notebook, timeout=TIMEOUT_S, resources={"metadata": {"path": str(path.parent)}})
     return client.execute(env=environment)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tables.tiny_harvest import build_tiny_harvest
 from tests.tables.tiny_run import build_tiny_run
 
 
@@ -11,3 +12,9 @@ from tests.tables.tiny_run import build_tiny_run
 def tiny_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`results.duckdb` of a tiny run, not to be changed."""
     return build_tiny_run(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_harvest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`results.duckdb` of a tiny harvest of the same transcoders, not to be changed."""
+    return build_tiny_harvest(tmp_path_factory.mktemp("tiny_harvest"))

@@ -7,8 +7,8 @@ from pathlib import Path
 from tracer.tables.schema import TABLES
 
 PAGE = Path(__file__).resolve().parents[2] / "tracer" / "tables" / "README.md"
-AGGREGATE, IN_FULL = "Aggregate tables", "Nodes and edges in full"
-"""Sections whose queries read aggregate tables alone, and whose queries read nodes or edges from end to end."""
+AGGREGATE, IN_FULL, HARVEST = "Aggregate tables", "Nodes and edges in full", "A harvest"
+"""Sections whose queries read aggregate tables alone, nodes or edges from end to end, a harvest beside the run."""
 ENTRY = re.compile(r"^### (?P<question>[^\n]+)\n\n```sql\n(?P<sql>.*?)```$", re.MULTILINE | re.DOTALL)
 
 
@@ -24,6 +24,11 @@ class Recipe:
     def tables(self) -> set[str]:
         """The declared tables that it reads."""
         return set(re.findall(r"\b(?:FROM|JOIN)\s+(\w+)", self.sql)) & set(TABLES)
+
+    @property
+    def harvested(self) -> set[str]:
+        """The tables of a harvest that it reads."""
+        return set(re.findall(r"\b(?:FROM|JOIN)\s+harvest\.(\w+)", self.sql))
 
 
 def recipes() -> list[Recipe]:

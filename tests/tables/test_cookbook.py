@@ -6,20 +6,37 @@ from pathlib import Path
 import pytest
 
 from tests.readme_blocks import find_blocks
-from tests.tables.cookbook import AGGREGATE, IN_FULL, PAGE, Recipe, recipes
-from tracer.tables.database import query
+from tests.tables.cookbook import AGGREGATE, HARVEST, IN_FULL, PAGE, Recipe, recipes
+from tracer.tables.database import ask, query
+from tracer.tables.harvest_tables import HARVEST_TABLES
+from tracer.tables.joining import connect_harvest
 from tracer.tables.schema import TABLES
 
 RECIPES = recipes()
+OF_HARVESTS = [recipe for recipe in RECIPES if recipe.section == HARVEST]
+OF_RUNS = [recipe for recipe in RECIPES if recipe.section != HARVEST]
 NEED_STRATA = {"Which do so within strata, that is, not only because they belong to the same tasks?"}
 """Without rows where `aggregate.stratify_by` is not set."""
 MAY_BE_EMPTY = {"What failed?"}
 LARGE = {"nodes", "edges", "incidence", "head_loadings"}
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.question)
+@pytest.mark.parametrize("recipe", OF_RUNS, ids=lambda recipe: recipe.question)
 def test_a_query_runs_on_a_tiny_run(recipe: Recipe, tiny_results: Path) -> None:
     assert query(tiny_results, recipe.sql).columns
+
+
+@pytest.mark.parametrize("recipe", OF_HARVESTS, ids=lambda recipe: recipe.question)
+def test_a_query_has_an_answer_on_a_tiny_harvest_beside_the_run(
+    recipe: Recipe, tiny_results: Path, tiny_harvest: Path
+) -> None:
+    with connect_harvest(tiny_harvest, tiny_results) as connection:
+        assert ask(connection, recipe.sql).height > 0
+
+
+def test_every_table_of_a_harvest_is_asked_something() -> None:
+    asked = set().union(*(recipe.harvested for recipe in OF_HARVESTS))
+    assert asked == set(HARVEST_TABLES)
 
 
 def test_every_block_of_sql_is_found_and_every_question_asked_once() -> None:
@@ -29,7 +46,8 @@ def test_every_block_of_sql_is_found_and_every_question_asked_once() -> None:
 
 
 def test_sections_read_what_they_say() -> None:
-    for recipe in RECIPES:
+    for recipe in OF_RUNS:
+        assert not recipe.harvested, recipe.question
         assert recipe.tables, recipe.question
         if recipe.section == AGGREGATE:
             assert {TABLES[name].made_by for name in recipe.tables} == {"aggregate"}, recipe.question
@@ -54,7 +72,7 @@ def test_the_map_of_tables_names_tables_and_prose_is_no_wider_than_code() -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.question)
+@pytest.mark.parametrize("recipe", OF_RUNS, ids=lambda recipe: recipe.question)
 def test_a_query_has_an_answer_on_the_demo_run(recipe: Recipe, demo_run: Path) -> None:
     frame = query(demo_run / "results.duckdb", recipe.sql)
     assert frame.height > 0 or recipe.question in MAY_BE_EMPTY

@@ -4,8 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from tests.tables.tiny_harvest import build_tiny_harvest
 from tests.tables.tiny_prompts import draw_prompts
 from tests.tables.tiny_run import TINY_CIRCUITS, aggregate_prompts, build_tiny_run
 from tracer.config import AggregateConfig
@@ -56,6 +58,35 @@ def hostile_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) ->
             f"UPDATE failures SET stage = {text}, item_id = {text}",
         ):
             connection.execute(statement)
+    return database
+
+
+@pytest.fixture(scope="session")
+def finished_harvest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results file of a small harvest of the small run's transcoders."""
+    return build_tiny_harvest(tmp_path_factory.mktemp("harvest"))
+
+
+@pytest.fixture(scope="session")
+def hostile_harvest(finished_harvest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small harvest with every text replaced, or for tokens prefixed, by markup and white space."""
+    database = tmp_path_factory.mktemp("hostile_harvest") / "results.duckdb"
+    shutil.copy(finished_harvest, database)
+    text = "'" + HOSTILE.replace("'", "''") + "'"
+    lists = {
+        "features": ("top_tokens", "bottom_tokens"),
+        "examples": ("window_tokens",),
+        "feature_excitations": ("tokens",),
+    }
+    with duckdb.connect(str(database)) as connection:
+        connection.execute(f"UPDATE harvests SET harvest_id = {text}, model = {text}, transcoders = {text}")
+        connection.execute(f"UPDATE harvests SET corpus = {text}, config_fingerprint = {text}")
+        for table in ("feature_tokens", "token_counts"):
+            connection.execute(f"UPDATE {table} SET token = {text} || chr(10) || token")
+        for table, columns in lists.items():
+            for column in columns:
+                changed = f"list_transform({column}, lambda token: {text} || token)"
+                connection.execute(f"UPDATE {table} SET {column} = {changed}")
     return database
 
 

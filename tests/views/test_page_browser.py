@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.views.browser import Tab, open_tab
+from tracer.views.feature_page import write_feature_page
 from tracer.views.page import write_page
 
 pytestmark = pytest.mark.page
@@ -56,10 +57,20 @@ def tab() -> Iterator[Tab]:
         yield tab
 
 
-@pytest.fixture(scope="module", params=["finished_run", "hostile_run", "empty_run"])
+FEATURE_PAGES = {
+    "finished_feature": ("finished_harvest", "finished_run"),
+    "hostile_feature": ("hostile_harvest", "hostile_run"),
+}
+
+
+@pytest.fixture(scope="module", params=["finished_run", "hostile_run", "empty_run", *FEATURE_PAGES])
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     target = tmp_path_factory.mktemp("page") / "page.html"
-    write_page(request.getfixturevalue(request.param), target)
+    if request.param in FEATURE_PAGES:
+        harvest, run = (request.getfixturevalue(name) for name in FEATURE_PAGES[request.param])
+        write_feature_page(harvest, 0, 10, target, run=run)
+    else:
+        write_page(request.getfixturevalue(request.param), target)
     return target.as_uri()
 
 

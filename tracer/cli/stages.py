@@ -100,9 +100,9 @@ def estimate(
 
 def config(config: ConfigPath) -> None:
     """Check a configuration and print every setting, the defaults too."""
-    from tracer.config import load_config
+    from tracer.config.harvest import load_any_config
 
-    settings = load_config(config)
+    settings = load_any_config(config)
     typer.echo(json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False))
     typer.echo(f"fingerprint {settings.fingerprint()}", err=True)
 

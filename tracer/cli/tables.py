@@ -26,22 +26,23 @@ def show(run: RunPath) -> None:
 
 
 def tables(name: Annotated[str | None, typer.Argument(help="one table; all if not given")] = None) -> None:
-    """The tables of a run: columns, types, units, meanings."""
+    """The tables of a run, and those of a harvest (harvest.NAME): columns, types, units, meanings."""
     from tracer.errors import DataError
+    from tracer.tables.harvest_tables import HARVEST_TABLES
+    from tracer.tables.joining import SCHEMA
     from tracer.tables.schema import TABLES
 
-    if name is not None and name not in TABLES:
-        raise DataError(f"table {name}", found="no such table", expected=", ".join(TABLES), to_do="Name one of them.")
-    for table in [TABLES[name]] if name else TABLES.values():
+    known = TABLES | {f"{SCHEMA}.{table.name}": table for table in HARVEST_TABLES.values()}
+    if name is not None and name not in known:
+        raise DataError(f"table {name}", found="no such table", expected=", ".join(known), to_do="Name one of them.")
+    for shown, table in ({name: known[name]} if name else known).items():
         columns = RichTable("column", "type", "unit", "meaning", box=None, header_style="dim", pad_edge=False)
         for column in table.columns:
             is_key = column.name in table.key
             columns.add_row(
                 Text(column.name, style="bold" if is_key else ""), column.type, column.unit, Text(column.meaning)
             )
-        make_console().print(
-            Text.assemble((table.name, "bold"), f": one row per {table.grain} (key in bold)"), columns, ""
-        )
+        make_console().print(Text.assemble((shown, "bold"), f": one row per {table.grain} (key in bold)"), columns, "")
 
 
 def groups(

@@ -5,7 +5,7 @@ results.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -15,15 +15,14 @@ from tracer.config.base import NOT_IN_RESULTS, Settings
 from tracer.config.sections import AttributionConfig, CorpusConfig, ModelConfig, PruningConfig, RunnerConfig
 from tracer.errors import ConfigError
 
+Config = TypeVar("Config", bound="WorkConfig")
 
-class RunConfig(Settings):
-    """Everything that a run needs to know."""
+
+class WorkConfig(Settings):
+    """What the configurations of all work with a ledger have in common."""
 
     model: ModelConfig = Field(description="model and transcoders")
-    corpus: CorpusConfig = Field(description="prompts")
-    attribution: AttributionConfig = Field(default_factory=AttributionConfig, description="attribution")
-    pruning: PruningConfig = Field(default_factory=PruningConfig, description="pruning")
-    aggregate: AggregateConfig = Field(default_factory=AggregateConfig, description="aggregation")
+    corpus: CorpusConfig = Field(description="prompts, or documents")
     runner: RunnerConfig = Field(default_factory=RunnerConfig, description="execution")
 
     def result_settings(self) -> dict[str, Any]:
@@ -34,6 +33,14 @@ class RunConfig(Settings):
         """Hash of `result_settings`; with equal corpus, model and transcoder files, an equal one means equal tables."""
         canonical = json.dumps(self.result_settings(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+class RunConfig(WorkConfig):
+    """Everything that a run needs to know."""
+
+    attribution: AttributionConfig = Field(default_factory=AttributionConfig, description="attribution")
+    pruning: PruningConfig = Field(default_factory=PruningConfig, description="pruning")
+    aggregate: AggregateConfig = Field(default_factory=AggregateConfig, description="aggregation")
 
 
 def result_settings(settings: BaseModel) -> dict[str, Any]:
@@ -53,10 +60,19 @@ def _plain(value: Any) -> Any:
 
 
 def load_config(path: Path | str) -> RunConfig:
-    """Read a YAML file.
+    """Read the YAML file of a run.
 
     Raises:
         ConfigError: the file is absent, is not YAML, or a setting is unknown or of the wrong type.
+    """
+    return parse_config(read_settings(path), where=str(path))
+
+
+def read_settings(path: Path | str) -> dict[str, Any]:
+    """What a YAML file says, unchecked.
+
+    Raises:
+        ConfigError: the file is absent or is not YAML of settings.
     """
     path = Path(path)
     if not path.is_file():
@@ -69,7 +85,7 @@ def load_config(path: Path | str) -> RunConfig:
     if not isinstance(settings, dict):
         found = type(settings).__name__
         raise ConfigError(str(path), found=found, expected="a mapping of settings", to_do="See configs/demo.yaml.")
-    return parse_config(settings, where=str(path))
+    return settings
 
 
 def parse_config(settings: dict[str, Any], where: str = "configuration") -> RunConfig:
@@ -78,18 +94,32 @@ def parse_config(settings: dict[str, Any], where: str = "configuration") -> RunC
     Raises:
         ConfigError: a setting is unknown, missing or of the wrong type; names the first such setting.
     """
+    return checked_config(settings, where, RunConfig)
+
+
+def checked_config(settings: dict[str, Any], where: str, config_type: type[Config]) -> Config:
+    """Check plain data against a configuration of any kind.
+
+    Args:
+        settings: the data.
+        where: names it in errors.
+        config_type: the kind.
+
+    Raises:
+        ConfigError: as `parse_config`.
+    """
     try:
-        return RunConfig.model_validate(settings)
+        return config_type.model_validate(settings)
     except ValidationError as error:
-        raise _as_config_error(error, where) from error
+        raise _as_config_error(error, where, config_type) from error
 
 
-def _as_config_error(error: ValidationError, where: str) -> ConfigError:
+def _as_config_error(error: ValidationError, where: str, config_type: type[BaseModel]) -> ConfigError:
     first, n_more = error.errors()[0], error.error_count() - 1
     setting = ".".join(str(part) for part in first["loc"])
     more = f" {n_more} more setting(s) are wrong too." if n_more else ""
     if first["type"] == "extra_forbidden":
-        section: type[BaseModel] = RunConfig
+        section = config_type
         for part in first["loc"][:-1]:
             # a number is a place in a list, whose type says what stands there
             annotation = None if isinstance(part, int) else section.model_fields[part].annotation

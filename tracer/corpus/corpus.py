@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tracer.config import CorpusConfig
 from tracer.corpus import chat
@@ -59,6 +59,18 @@ class Corpus:
         return cls(**(plain | {"files": tuple(plain["files"]), "failures": failures}))
 
 
+@runtime_checkable
+class Budget(Protocol):
+    """Bounds a corpus by something else than its number of prompts."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing more is taken."""
+
+    def take(self, prompt: Prompt) -> Prompt:
+        """The prompt, under its own id, cut to what is left."""
+
+
 def fingerprint_of(prompt_ids: Iterable[str], chat_template_hash: str | None) -> str:
     """16 hex digits over the prompt ids in order and the chat template that made the prompts."""
     return hash_ids(chain(prompt_ids, [chat_template_hash or "no chat template"]))
@@ -72,6 +84,7 @@ def normalise(
     n_ctx: int,
     root: Path,
     progress: Callable[[int], None] | None = None,
+    budget: "Budget | None" = None,
 ) -> Corpus:
     """Read the source once and write `root/corpus/*.parquet`; a row that gives no prompt becomes a failure.
 
@@ -85,6 +98,7 @@ def normalise(
         n_ctx: the model's context, tokens; `config.max_tokens` may be less.
         root: the run folder.
         progress: called now and then, and at the end, with the number of rows read so far.
+        budget: a further bound on what is taken; none given: there is none.
 
     Raises:
         DataError: the source is absent, unreadable, empty, or lacks a column; then nothing is written.
@@ -99,7 +113,7 @@ def normalise(
         raise DataError(config.source, found="no rows", expected="at least one prompt", to_do=to_do)
     intake.reader.check_columns(first)
     with writing(root) as writer:
-        _fill(writer, intake, chain([first], rows), progress or (lambda _: None))
+        _fill(writer, intake, chain([first], rows), progress or (lambda _: None), budget)
         intake.check_whole()
     chat_template_hash = chat.chat_template_hash(tokenizer) if intake.uses_messages else None
     return Corpus(
@@ -115,17 +129,21 @@ def normalise(
 
 
 def _fill(
-    writer: PromptWriter, intake: "_Intake", rows: Iterable[dict[str, object]], report: Callable[[int], None]
+    writer: PromptWriter,
+    intake: "_Intake",
+    rows: Iterable[dict[str, object]],
+    report: Callable[[int], None],
+    budget: "Budget | None",
 ) -> None:
     limit = intake.reader.config.limit
     for row in rows:
         prompt = intake.take(row)
         if prompt is not None:
-            writer.add(prompt)
+            writer.add(prompt if budget is None else budget.take(prompt))
         if intake.n_rows % N_ROWS_PER_REPORT == 0:
             report(intake.n_rows)
         # Asking for one more row would make a stream fetch it.
-        if len(intake.prompt_ids) == limit:
+        if len(intake.prompt_ids) == limit or (budget is not None and budget.is_spent):
             break
     report(intake.n_rows)
 

@@ -1,4 +1,8 @@
-"""Rows of one file: JSONL, Parquet, CSV or text, read as a stream; what the file gets wrong becomes a `DataError`."""
+"""Rows of one file: JSONL, Parquet, CSV or text, read as a stream; what the file gets wrong becomes a `DataError`.
+
+Bytes that are no UTF-8 make their row unusable, not the file: they come as halves of surrogate pairs, which
+`tracer.corpus.records` refuses.
+"""
 
 import csv
 import json
@@ -13,11 +17,13 @@ from tracer.errors import DataError
 
 Row = dict[str, object]
 N_ROWS_PER_BATCH = 1024
+UNUSABLE = "surrogateescape"
+"""How bytes that are no UTF-8 are read."""
 
 
 def read_jsonl(path: Path, _text_column: str) -> Iterator[Row]:
     """One JSON object per line; blank lines are passed over."""
-    with _reading(path, "JSON objects, one per line"), path.open(encoding="utf-8-sig") as lines:
+    with _reading(path, "JSON objects, one per line"), path.open(encoding="utf-8-sig", errors=UNUSABLE) as lines:
         for line_number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -43,7 +49,10 @@ def read_parquet(path: Path, _text_column: str) -> Iterator[Row]:
 
 def read_csv(path: Path, text_column: str) -> Iterator[Row]:
     """Comma-separated values under a header line; every value is text, an empty one null (but an empty prompt)."""
-    with _reading(path, "comma-separated values"), path.open(encoding="utf-8-sig", newline="") as lines:
+    with (
+        _reading(path, "comma-separated values"),
+        path.open(encoding="utf-8-sig", errors=UNUSABLE, newline="") as lines,
+    ):
         reader = csv.reader(lines, strict=True)
         header = next(reader, None) or []
         if len(set(header)) < len(header):
@@ -60,7 +69,7 @@ def read_csv(path: Path, text_column: str) -> Iterator[Row]:
 
 def read_text(path: Path, text_column: str) -> Iterator[Row]:
     """One prompt per line; blank lines are passed over."""
-    with _reading(path, "UTF-8 text, one prompt per line"), path.open(encoding="utf-8-sig") as lines:
+    with _reading(path, "UTF-8 text, one prompt per line"), path.open(encoding="utf-8-sig", errors=UNUSABLE) as lines:
         for line in lines:
             if line.strip():
                 yield {text_column: line.rstrip("\n")}

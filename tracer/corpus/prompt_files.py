@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tracer.corpus.prompts import Prompt
@@ -121,6 +122,36 @@ def read_ids(root: Path, file: str) -> list[str]:
     """
     with _opened(root / file) as parquet:
         return parquet.read(columns=["prompt_id"])["prompt_id"].to_pylist()
+
+
+def read_lengths(root: Path, file: str) -> Iterator[tuple[str, int, int]]:
+    """Of each prompt of one file, in order: its id, its length in tokens, and its first token.
+
+    Raises:
+        ArtifactError: the file is absent, damaged or of another version.
+    """
+    with _opened(root / file) as parquet:
+        for group in range(parquet.num_row_groups):
+            rows = parquet.read_row_group(group, columns=["prompt_id", "token_ids"])
+            token_ids = rows["token_ids"]
+            lengths, firsts = pc.list_value_length(token_ids), pc.list_element(token_ids, 0)
+            yield from zip(rows["prompt_id"].to_pylist(), lengths.to_pylist(), firsts.to_pylist(), strict=True)
+
+
+def read_token_ids(root: Path) -> Iterator[tuple[str, list[int]]]:
+    """Of each prompt of all files, in order: its id and its tokens.
+
+    Raises:
+        ArtifactError: there are none, or one is damaged.
+    """
+    files = sorted((root / FOLDER).glob("*.parquet"))
+    if not files:
+        to_do = "Name the folder of a run or harvest."
+        raise ArtifactError(str(root / FOLDER), found="no files", expected="stored prompts", to_do=to_do)
+    for path in files:
+        with _opened(path) as file:
+            for batch in file.iter_batches(N_PROMPTS_PER_ROW_GROUP, columns=["prompt_id", "token_ids"]):
+                yield from zip(batch["prompt_id"].to_pylist(), batch["token_ids"].to_pylist(), strict=True)
 
 
 def read_prompts(root: Path, file: str, start: int, n_prompts: int) -> list[Prompt]:

@@ -119,13 +119,14 @@ def checked_text(text: str, where: str) -> str:
     """`text`, if it can be written as UTF-8.
 
     Raises:
-        DataError: it holds half a surrogate pair, as broken JSON escapes make.
+        DataError: it holds half a surrogate pair, as broken JSON escapes make, and bytes of a file that are no UTF-8.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         to_do = "Check or remove the row."
-        raise DataError(where, found="half a surrogate pair", expected="valid Unicode", to_do=to_do) from error
+        found = "half a surrogate pair, or bytes that are no UTF-8"
+        raise DataError(where, found=found, expected="valid Unicode", to_do=to_do) from error
     return text
 
 

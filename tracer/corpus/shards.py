@@ -11,12 +11,16 @@ from tracer.errors import ArtifactError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """The unit of commit and retry: `n_prompts` rows of `file` (relative to the run folder) from row `start`."""
+    """The unit of commit and retry: `n_prompts` rows of `file` (relative to the run folder) from row `start`.
+
+    `n_windows` is how many windows they give, where prompts are documents that are cut into such.
+    """
 
     shard_id: str
     file: str
     start: int
     n_prompts: int
+    n_windows: int = 0
 
 
 def plan_shards(corpus: Corpus, root: Path, shard_size: int) -> list[Shard]:

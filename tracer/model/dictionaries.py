@@ -108,6 +108,28 @@ def read_dictionary(
     Raises:
         ModelError: there is not one SAE, it is damaged or of a kind that is not supported, or does not fit the model.
     """
+    found = _only_folder(reference)
+    site = _site(found, facts)
+    lazy = found.files.W_dec.n_bytes > N_HELD_BYTES if lazy_decoder is None else lazy_decoder
+    transcoder = build_layer(
+        found.files, found.topk, device=device, lazy_encoder=lazy_encoder, lazy_decoder=lazy,
+        centres=site != "attn_z" and was_centred(found, facts),
+    )  # fmt: skip
+    return Dictionary(layer=found.layer, site=site, transcoder=transcoder, model_name=found.model_name)
+
+
+def described_dictionary(reference: str, facts: CheckpointFacts) -> tuple[int, int]:
+    """Layer and number of features of an SAE, by its headers.
+
+    Raises:
+        ModelError: as `read_dictionary`.
+    """
+    found = _only_folder(reference)
+    _site(found, facts)
+    return found.layer, found.files.W_dec.shape[0]
+
+
+def _only_folder(reference: str) -> SaeLensFolder:
     path = resolve(reference)
     there = folders(path)
     if len(there) != 1:
@@ -116,14 +138,7 @@ def read_dictionary(
             str(path), found=f"{len(there)} folders saved by sae-lens: {names}", expected="one",
             to_do="Name the folder of one SAE.",
         )  # fmt: skip
-    found = read_folder(there[0])
-    site = _site(found, facts)
-    lazy = found.files.W_dec.n_bytes > N_HELD_BYTES if lazy_decoder is None else lazy_decoder
-    transcoder = build_layer(
-        found.files, found.topk, device=device, lazy_encoder=lazy_encoder, lazy_decoder=lazy,
-        centres=site != "attn_z" and was_centred(found, facts),
-    )  # fmt: skip
-    return Dictionary(layer=found.layer, site=site, transcoder=transcoder, model_name=found.model_name)
+    return read_folder(there[0])
 
 
 def _site(found: SaeLensFolder, facts: CheckpointFacts) -> Site:

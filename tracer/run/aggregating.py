@@ -21,7 +21,7 @@ from tracer.run.work import Workers
 from tracer.storage.json_files import read_json, write_json
 from tracer.storage.store import Store
 from tracer.tables.parts import Part, write_part
-from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
+from tracer.tables.schema import SCHEMA_VERSION, TABLES
 
 MARKER_NAME = "results.json"
 MARKER = f"{AGGREGATES}/{MARKER_NAME}"
@@ -49,7 +49,7 @@ def parts_of(
         place: what the one part is written into.
     """
     receipts = tuple(receipts)
-    parts = {table.name: [receipt.parts[table.name] for receipt in receipts] for table in SHARD_TABLES}
+    parts = {table.name: [receipt.parts[table.name] for receipt in receipts] for table in record.shard_tables}
     failures = _failures(record, given_up)
     if failures.num_rows:
         parts["failures"].append(write_part(place, TABLES["failures"], failures, shard_id=DRIVER_PART, attempt=0))
@@ -60,7 +60,7 @@ def inputs_hash(record: RunRecord, parts: dict[str, list[Part]]) -> str:
     """Hash of all that results.duckdb is made from."""
     inputs = {
         "parts": sorted(part.sha256 for table in parts.values() for part in table),
-        "aggregate": record.config.aggregate.model_dump(mode="json"),
+        "aggregate": record.run_config.aggregate.model_dump(mode="json"),
         "versions": [SCHEMA_VERSION, __version__],
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
@@ -133,7 +133,7 @@ def build_results(
         say=say,
     )
     told: dict[str, Any] = {
-        "config": record.config.aggregate,
+        "config": record.run_config.aggregate,
         "metadata_columns": record.corpus.metadata_columns,
         "run_row": run_row(record, seconds),
     }
@@ -166,7 +166,7 @@ def run_row(record: RunRecord, seconds: float) -> dict[str, object]:
 
 def _cached_logits(record: RunRecord, store: Store, workers: Workers) -> Callable[[list[tuple[int, int]]], pa.Table]:
     """Promoted tokens from a worker, kept under the hash of what was asked of which model: a resume loads no model."""
-    n_tokens = record.config.aggregate.n_promoted_tokens
+    n_tokens = record.run_config.aggregate.n_promoted_tokens
 
     def feature_logits(features: list[tuple[int, int]]) -> pa.Table:
         asked = [record.model, n_tokens, features]
@@ -189,11 +189,11 @@ def _failures(record: RunRecord, quarantined: Iterable[dict]) -> pa.Table:
     ]
     for given_up in quarantined:
         rows.append({
-            "stage": "trace",
+            "stage": "trace" if record.kind == "run" else record.kind,
             "item_id": given_up["shard_id"],
             "shard_id": given_up["shard_id"],
             "error_class": given_up["error_class"],
-            "message": f"all {given_up['shard']['n_prompts']} prompts of the shard: {given_up['message']}",
+            "message": f"all {given_up['shard']['n_prompts']} {record.unit} of the shard: {given_up['message']}",
             "text": None,
             "attempts": given_up["n_attempts"],
         })

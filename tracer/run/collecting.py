@@ -9,9 +9,9 @@ from tracer.run.folder import AGGREGATES, QUARANTINE, RECEIPTS, claimed, existin
 from tracer.run.ledger import ids_in, read_receipt
 from tracer.storage.store import Say, Store, file_name, in_parallel, place
 from tracer.tables.parts import FOLDER
-from tracer.tables.schema import SHARD_TABLES
+from tracer.tables.schema import PART_TABLES
 
-PART_NAME = re.compile(rf"({'|'.join(table.name for table in SHARD_TABLES)})-[0-9a-f]{{16}}-\d+\.parquet")
+PART_NAME = re.compile(rf"({'|'.join(PART_TABLES)})-[0-9a-f]{{16}}-\d+\.parquet")
 """As `write_part` names what a worker makes. The driver's own part has no shard, is made anew each time, and stays."""
 TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp(\.wal)?")
 """As `write_file` and `build_database` name what is not whole yet."""

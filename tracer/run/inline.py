@@ -45,6 +45,10 @@ class InlineWorkers:
         """As `Worker.feature_logits`."""
         return self._started().feature_logits(features, n_tokens)
 
+    def weights_table(self, name: str) -> pa.Table:
+        """As `FeatureWorker.weights_table`."""
+        return self._started().weights_table(name)
+
     def do_blocks(
         self, function: Callable[[Shared, Block], Result], shared: Shared, blocks: Iterable[Block]
     ) -> Iterator[Result]:

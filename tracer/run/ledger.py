@@ -14,6 +14,7 @@ from tracer.errors import ArtifactError, RunError
 from tracer.run.folder import QUARANTINE, RECEIPTS, receipt_name
 from tracer.storage.json_files import read_json, write_json
 from tracer.storage.store import Store, in_parallel, place
+from tracer.tables.declare import Table
 from tracer.tables.parts import FOLDER, Part
 from tracer.tables.schema import SHARD_TABLES
 
@@ -37,6 +38,11 @@ class Receipt:
     run_seconds: float = 0.0
     pid: int = 0
     phases: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def n_graphs(self) -> int:
+        """Graphs of the shard; a harvest makes none."""
+        return self.parts["graphs"].n_rows if "graphs" in self.parts else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +72,14 @@ class Watcher(Protocol):
 
 
 class Ledger:
-    """Receipts and quarantine of one run folder; only its one driver writes, and tells the `watchers`."""
+    """Receipts and quarantine of one run folder; only its one driver writes, and tells the `watchers`.
 
-    def __init__(self, store: Store) -> None:
+    A shard is whole where it has a part of each of the `tables`.
+    """
+
+    def __init__(self, store: Store, tables: Iterable[Table] = SHARD_TABLES) -> None:
         self.store = store
+        self._tables = {table.name for table in tables}
         self.watchers: list[Watcher] = []
 
     def committed(self, shards: tuple[Shard, ...]) -> dict[str, Receipt]:
@@ -79,7 +89,11 @@ class Ledger:
         receipts = [receipt for receipt in in_parallel(self.store, self._read, named) if receipt is not None]
         # Parts are there before their receipt, so they are looked at after it.
         parts = self.store.list(FOLDER)
-        return {receipt.shard_id: receipt for receipt in receipts if _is_whole(receipt, parts)}
+        return {
+            receipt.shard_id: receipt
+            for receipt in receipts
+            if self._tables == set(receipt.parts) and all(part.path in parts for part in receipt.parts.values())
+        }
 
     def commit(self, receipt: Receipt, *, run_seconds: float) -> None:
         """Make a shard count; the run's time so far is kept with it, because a killed driver cannot tell it later.
@@ -152,15 +166,7 @@ class Ledger:
 
     def _has_parts(self, receipt: Receipt) -> bool:
         names = [part.path for part in receipt.parts.values()]
-        return _has_all_tables(receipt) and self.store.has(names)
-
-
-def _is_whole(receipt: Receipt, parts: Iterable[str]) -> bool:
-    return _has_all_tables(receipt) and all(part.path in parts for part in receipt.parts.values())
-
-
-def _has_all_tables(receipt: Receipt) -> bool:
-    return {table.name for table in SHARD_TABLES} == set(receipt.parts)
+        return self._tables == set(receipt.parts) and self.store.has(names)
 
 
 def ids_in(store: Store, folder: str) -> list[str]:

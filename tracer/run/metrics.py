@@ -73,7 +73,7 @@ def counts_of(receipt: Receipt) -> dict[str, int]:
     """
     return {
         "prompts": receipt.n_prompts,
-        "graphs": receipt.parts["graphs"].n_rows,
+        "graphs": receipt.n_graphs,
         "rows": sum(part.n_rows for part in receipt.parts.values()),
         "failures": receipt.n_failures,
         "shards": 1,

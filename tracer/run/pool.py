@@ -72,6 +72,10 @@ class RunnerActor:
         """As `ShardRunner.feature_logits`."""
         return self._runner.feature_logits(features, n_tokens)
 
+    def weights_table(self, name: str) -> pa.Table:
+        """As `ShardRunner.weights_table`."""
+        return self._runner.weights_table(name)
+
 
 class ActorPool:
     """The `Workers` of a Ray cluster; `on_start` is told each actor's facts once it has loaded its model."""
@@ -91,8 +95,13 @@ class ActorPool:
         self._open()
         is_time = time.monotonic() - self._looked_at >= LOOK_S
         n_most, timeout_s = (len(self._calls), 0.0) if is_time else (1, POLL_S)
-        events: list[Event] = [self._heard(call) for call in _ended(self._calls, n_most, timeout_s)]
-        return [*events, self._tick()] if is_time or not events else events
+        events: list[Event] = [
+            _heard(*self._calls.pop(call), call, self._on_start) for call in _ended(self._calls, n_most, timeout_s)
+        ]
+        if is_time or not events:
+            self._looked_at = time.monotonic()
+            events.append(Tick(n_room(self._config), now=self._looked_at, can_grow=not self._owns_ray))
+        return events
 
     def perform(self, action: WorkerAction) -> None:
         """As `Workers.perform`.
@@ -119,14 +128,20 @@ class ActorPool:
         Raises:
             RunError: every attempt failed.
         """
+        return self._asked("promoted tokens", lambda actor: actor.feature_logits.remote(features, n_tokens))
+
+    def weights_table(self, name: str) -> pa.Table:
+        """As `FeatureWorker.weights_table`; by whom, and errors, as `feature_logits`."""
+        return self._asked(name, lambda actor: actor.weights_table.remote(name))
+
+    def _asked(self, what: str, ask: Callable[[ActorHandle], ray.ObjectRef]) -> pa.Table:
         self._open()
         for extra in range(self._config.max_attempts):
             idle = self._actors.keys() - {worker for worker, _ in self._calls.values()}
             up = WorkerUp(min(idle), now=time.monotonic()) if idle else self._next_start(-1 - extra)
             if isinstance(up, WorkerUp):
                 try:
-                    promised: ray.ObjectRef = self._actors[up.worker].feature_logits.remote(features, n_tokens)
-                    rows: pa.Table = ray.get(promised, timeout=self._config.hung_after_s)
+                    rows: pa.Table = ray.get(ask(self._actors[up.worker]), timeout=self._config.hung_after_s)
                 except RayError as error:
                     message = short_message(error)
                 else:
@@ -135,7 +150,7 @@ class ActorPool:
                 message = up.message
             self.perform(Fence(up.worker))
         raise RunError(
-            "promoted tokens",
+            what,
             found=f"{self._config.max_attempts} failed attempts, the last with: {message}",
             expected="a worker that can compute them",
             to_do="Run the same command with --inline to see where it fails.",
@@ -164,10 +179,6 @@ class ActorPool:
         if self._owns_ray is None:
             self._owns_ray = connect()
 
-    def _tick(self) -> Tick:
-        self._looked_at = time.monotonic()
-        return Tick(n_room(self._config), now=self._looked_at, can_grow=not self._owns_ray)
-
     def _next_start(self, new_worker: int) -> WorkerUp | LoadFailed:
         """What becomes of an actor that is starting; where there is none, `new_worker` is started."""
         if not self._calls:
@@ -178,7 +189,7 @@ class ActorPool:
             if n_room(self._config) == 0:
                 raise demand_unmet(self._config, 1)
             for call in _ended(self._calls, 1, POLL_S):
-                event = self._heard(call)
+                event = _heard(*self._calls.pop(call), call, self._on_start)
                 if isinstance(event, WorkerUp | LoadFailed):
                     return event
                 loads_since[event.worker] = event.now
@@ -187,27 +198,27 @@ class ActorPool:
                 if seconds >= self._config.hung_after_s:
                     return LoadFailed(worker, f"still loading after {seconds:.0f} s", now=time.monotonic())
 
-    def _heard(self, call: ray.ObjectRef) -> WorkerEvent:
-        """What a call that has ended says of its worker."""
-        worker, what = self._calls.pop(call)
-        if what == "arrive":  # where this failed, so does the start
-            return WorkerLoads(worker, now=time.monotonic())
-        if what == "run_shard":
-            return _finished(worker, call)
-        try:
-            facts = ray.get(call)
-        except RayError as error:
-            cause = error.cause if isinstance(error, RayTaskError) else None
-            if isinstance(cause, TracerError) and not isinstance(cause, StorageError):
-                raise cause from None
-            return LoadFailed(worker, short_message(error), now=time.monotonic())
-        self._on_start(facts)
-        return WorkerUp(worker, now=time.monotonic())
-
 
 def _ended(calls: Collection[ray.ObjectRef], n_most: int, timeout_s: float) -> list[ray.ObjectRef]:
     """Calls that have ended, the oldest first."""
     return ray.wait([*calls], num_returns=n_most, timeout=timeout_s)[0] if calls else []
+
+
+def _heard(worker: int, what: Call, call: ray.ObjectRef, on_start: Callable[[dict], None]) -> WorkerEvent:
+    """What a call that has ended says of its worker."""
+    if what == "arrive":  # where this failed, so does the start
+        return WorkerLoads(worker, now=time.monotonic())
+    if what == "run_shard":
+        return _finished(worker, call)
+    try:
+        facts = ray.get(call)
+    except RayError as error:
+        cause = error.cause if isinstance(error, RayTaskError) else None
+        if isinstance(cause, TracerError) and not isinstance(cause, StorageError):
+            raise cause from None
+        return LoadFailed(worker, short_message(error), now=time.monotonic())
+    on_start(facts)
+    return WorkerUp(worker, now=time.monotonic())
 
 
 def _finished(worker: int, call: ray.ObjectRef) -> ShardTraced | ShardFailed | WorkerLost:

@@ -10,10 +10,10 @@ import torch
 
 from tracer.run.ledger import Receipt
 
-Phase = Literal["forward", "encode", "rows", "prune", "write"]
-PHASES: tuple[Phase, ...] = ("forward", "encode", "rows", "prune", "write")
-"""The model's pass; features, errors and targets; rows of the adjacency; pruning and the rows of graphs; counts over
-the shard and its parts.
+Phase = Literal["forward", "encode", "rows", "prune", "harvest", "write"]
+PHASES: tuple[Phase, ...] = ("forward", "encode", "rows", "prune", "harvest", "write")
+"""The model's pass; features, errors and targets; rows of the adjacency; pruning and the rows of graphs; a harvest's
+pass; counts over the shard and its parts.
 """
 _seconds: ContextVar[dict[str, float] | None] = ContextVar("seconds by phase", default=None)
 

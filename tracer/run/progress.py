@@ -15,12 +15,21 @@ PLAIN_EVERY_S = 10.0
 
 
 class TraceProgress:
-    """Counts shards, prompts and failures; `n_shards_done` and `n_failures` are what a resume starts from."""
+    """Counts shards, prompts (or whatever the `unit` is) and failures; `n_shards_done` and `n_failures` are what a
+    resume starts from.
+    """
 
     def __init__(
-        self, console: Console, *, n_shards: int, n_prompts_left: int, n_shards_done: int, n_failures: int
+        self,
+        console: Console,
+        *,
+        n_shards: int,
+        n_prompts_left: int,
+        n_shards_done: int,
+        n_failures: int,
+        unit: str = "prompts",
     ) -> None:
-        self._console = console
+        self._console, self._unit = console, unit
         self._n_shards, self._n_shards_done = n_shards, n_shards_done
         self._n_prompts, self._n_prompts_left = 0, n_prompts_left
         self._n_failures, self._n_workers = n_failures, 0
@@ -70,7 +79,8 @@ class TraceProgress:
     def _line(self) -> Text:
         rate = self._n_prompts / max(time.monotonic() - self._started, 1e-9)
         left = f", {duration(self._n_prompts_left / rate)} left" if self._n_prompts and self._n_prompts_left else ""
-        speed = f", {rate:.1f} prompts/s" if self._n_prompts else ", starting workers" if self._n_prompts_left else ""
+        waiting = ", starting workers" if self._n_prompts_left else ""
+        speed = f", {rate:.1f} {self._unit}/s" if self._n_prompts else waiting
         return Text(f"shards {self._n_shards_done}/{self._n_shards}{speed}{left}, failures {self._n_failures}")
 
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tracer import __version__
-from tracer.config import RunConfig, parse_config
+from tracer.config.harvest import HarvestConfig
+from tracer.config.run import RunConfig, checked_config
 from tracer.corpus.corpus import Corpus
 from tracer.corpus.shards import Shard
 from tracer.errors import ArtifactError, RunError
@@ -18,9 +20,13 @@ from tracer.run.plan import Plan
 from tracer.run.versions import package_versions
 from tracer.storage.json_files import read_json, write_json
 from tracer.storage.store import Store, place
-from tracer.tables.schema import SCHEMA_VERSION
+from tracer.tables.declare import Table
+from tracer.tables.harvest_tables import HARVEST_SHARD_TABLES
+from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES
 
 FORMAT_VERSION = 1
+CONFIG_TYPES: dict[str, type[RunConfig | HarvestConfig]] = {"run": RunConfig, "harvest": HarvestConfig}
+"""Configuration of each kind of folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +34,8 @@ class RunRecord:
     """What run.json holds; `seconds` sums the driver sessions that ended."""
 
     run_id: str
-    config: RunConfig
-    model: dict[str, str | int]
+    config: RunConfig | HarvestConfig
+    model: dict[str, Any]
     corpus: Corpus
     source_hash: str | None
     shards: tuple[Shard, ...]
@@ -39,11 +45,40 @@ class RunRecord:
     model_names: dict[str, str | None] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str:
+        """What the folder holds: run or harvest."""
+        return next(kind for kind, config_type in CONFIG_TYPES.items() if isinstance(self.config, config_type))
+
+    @property
+    def unit(self) -> str:
+        """What a row of the corpus is."""
+        return "prompts" if self.kind == "run" else "documents"
+
+    @property
+    def run_config(self) -> RunConfig:
+        """The configuration of a run.
+
+        Raises:
+            RunError: it is a harvest.
+        """
+        if not isinstance(self.config, RunConfig):
+            raise RunError(
+                self.run_id, found=f"a {self.kind}", expected="a run", to_do="Give the --out of a `tracer run`."
+            )
+        return self.config
+
+    @property
+    def shard_tables(self) -> tuple[Table, ...]:
+        """The tables of which each shard has a part."""
+        return SHARD_TABLES if self.kind == "run" else HARVEST_SHARD_TABLES
+
     def to_json(self) -> dict:
         """Plain data for run.json."""
         return {
             "format_version": FORMAT_VERSION,
             "schema_version": SCHEMA_VERSION,
+            "kind": self.kind,
             "run_id": self.run_id,
             "config_fingerprint": self.config.fingerprint(),
             "config": self.config.model_dump(mode="json"),
@@ -63,7 +98,7 @@ class RunRecord:
         write_json(store, RECORD_NAME, self.to_json())
 
 
-def new_record(store: Store, config: RunConfig, plan: Plan) -> RunRecord:
+def new_record(store: Store, config: RunConfig | HarvestConfig, plan: Plan) -> RunRecord:
     """The record of a run that starts now."""
     return RunRecord(
         run_id=run_id_of(store),
@@ -102,7 +137,7 @@ def load_record(store: Store) -> RunRecord:
         )
     return RunRecord(
         run_id=data["run_id"],
-        config=parse_config(data["config"], where=place(store, RECORD_NAME)),
+        config=checked_config(data["config"], place(store, RECORD_NAME), CONFIG_TYPES[data.get("kind", "run")]),
         model=data["model"],
         corpus=Corpus.from_json(data["corpus"]),
         source_hash=data["source_hash"],
@@ -115,12 +150,16 @@ def load_record(store: Store) -> RunRecord:
     )
 
 
-def check_resumable(record: RunRecord, config: RunConfig, store: Store) -> None:
+def check_resumable(record: RunRecord, config: RunConfig | HarvestConfig, store: Store) -> None:
     """Refuse to mix two pieces of work in one folder.
 
     Raises:
         RunError: the configuration differs in a setting that affects results, or the source file has other content now.
     """
+    if not isinstance(config, type(record.config)):
+        raise RunError(
+            store.reference, found=f"a {record.kind}", expected="an empty folder", to_do="Give another --out."
+        )
     if record.config.fingerprint() != config.fingerprint():
         began, asked = dict(_flat(record.config.result_settings())), dict(_flat(config.result_settings()))
         changed = [name for name in {**began, **asked} if began.get(name) != asked.get(name)]
@@ -156,7 +195,7 @@ def check_facts(record: RunRecord, facts: dict) -> None:
         )
 
 
-def source_hash(config: RunConfig) -> str | None:
+def source_hash(config: RunConfig | HarvestConfig) -> str | None:
     """sha256 of the corpus file; None where the source is not a single file."""
     path = Path(config.corpus.source)
     if not path.is_file():

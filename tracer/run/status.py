@@ -95,7 +95,8 @@ def read_status(root: Path | str, *, usd_per_hour: float | None = None) -> Statu
         ArtifactError: `root` is no run folder, its run.json cannot be used, or a part with failures is damaged.
     """
     store = existing(root)
-    driver, record, ledger = store.lock.holder(), load_record(store), Ledger(store)
+    driver, record = store.lock.holder(), load_record(store)
+    ledger = Ledger(store, record.shard_tables)
     # Quarantine first: a shard that is committed between the two looks is then in both rather than in none.
     given_up = {entry["shard_id"]: entry for entry in ledger.quarantined()}
     committed = ledger.committed(record.shards)
@@ -120,7 +121,7 @@ def read_status(root: Path | str, *, usd_per_hour: float | None = None) -> Statu
         n_retried=sum(_is_retried(receipt) for receipt in receipts),
         n_prompts=record.corpus.n_prompts,
         n_prompts_done=n_prompts_done,
-        n_graphs=sum(receipt.parts["graphs"].n_rows for receipt in receipts),
+        n_graphs=sum(receipt.n_graphs for receipt in receipts),
         n_rows=sum(part.n_rows for receipt in receipts for part in receipt.parts.values()),
         n_failures=failures.total(),
         failures=dict(failures.most_common()),

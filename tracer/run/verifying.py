@@ -94,6 +94,7 @@ def heal(root: str | Path, *, say: Say = lambda _: None) -> tuple[Verified, tupl
 
 def _look(store: Store, driver: str | None) -> Verified:
     record = load_record(store)
+    record.run_config  # noqa: B018  a harvest is refused
     shards = {shard.shard_id: shard for shard in record.shards}
     damages, receipts = [*_corpus_damages(store, record)], {}
     ids = ids_in(store, RECEIPTS)

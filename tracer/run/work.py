@@ -6,12 +6,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from tracer.aggregate.tasks import Block, Result, Shared
-from tracer.config import RunConfig
+from tracer.config.harvest import HarvestConfig
+from tracer.config.run import RunConfig
 from tracer.corpus.prompts import Prompt
 from tracer.corpus.shards import read_shard
 from tracer.errors import RunError
@@ -22,6 +23,7 @@ from tracer.run.profiling import phase, profiled
 from tracer.run.protocol.messages import Event, WorkerAction
 from tracer.run.versions import package_versions
 from tracer.storage.store import Store, open_store
+from tracer.tables.declare import Table
 from tracer.tables.parts import Part, write_part
 from tracer.tables.schema import SHARD_TABLES
 
@@ -39,7 +41,9 @@ class SpoilingPromptError(Exception):
 
 @runtime_checkable
 class Worker(Protocol):
-    """Turns prompts into rows; holds the model. `tracer.run.worker.TraceWorker` is the one of the product."""
+    """Turns prompts, or documents, into rows; holds the model. Those of the product are
+    `tracer.run.worker.TraceWorker` and `tracer.run.harvest_worker.HarvestWorker`.
+    """
 
     def trace(
         self,
@@ -50,7 +54,7 @@ class Worker(Protocol):
         skipped: Sequence[ShardError] = (),
         n_halved: int = 0,
     ) -> dict[str, pa.Table]:
-        """One table per name in `SHARD_TABLES`; prompts of `skipped` are rows of `failures`, untried; `n_halved` as in
+        """One table for each shard table; prompts of `skipped` are rows of `failures`, untried; `n_halved` as in
         `Assignment`.
 
         Raises:
@@ -64,7 +68,17 @@ class Worker(Protocol):
         """n_layers, model_hash, transcoders_hash, device."""
 
 
-WorkerMaker = Callable[[RunConfig], Worker]
+@runtime_checkable
+class FeatureWorker(Protocol):
+    """A worker that also makes tables of what the weights of features say."""
+
+    def weights_table(self, name: str) -> pa.Table:
+        """A table of a harvest that needs no corpus, for every feature."""
+
+
+AnyConfig = RunConfig | HarvestConfig
+WorkerMaker = Callable[[Any], Worker]
+"""Takes the configuration of the work, for a worker's machine."""
 
 
 @runtime_checkable
@@ -88,6 +102,9 @@ class Workers(Protocol):
 
     def feature_logits(self, features: list[tuple[int, int]], n_tokens: int) -> pa.Table:
         """As `Worker.feature_logits`, by any one of them."""
+
+    def weights_table(self, name: str) -> pa.Table:
+        """As `FeatureWorker.weights_table`, by any one of them."""
 
     def do_blocks(
         self, function: Callable[[Shared, Block], Result], shared: Shared, blocks: Iterable[Block]
@@ -117,8 +134,14 @@ class ShardRunner:
     actor.
     """
 
-    def __init__(self, reference: str | Path, config: RunConfig, make_worker: WorkerMaker) -> None:
-        self._reference, self._config, self._make_worker = reference, config, make_worker
+    def __init__(
+        self,
+        reference: str | Path,
+        config: AnyConfig,
+        make_worker: WorkerMaker,
+        tables: tuple[Table, ...] = SHARD_TABLES,
+    ) -> None:
+        self._reference, self._config, self._make_worker, self._tables = reference, config, make_worker, tables
         self._store: Store | None = None
         self._worker: Worker | None = None
         self._device = ""
@@ -158,7 +181,7 @@ class ShardRunner:
                     prompts, shard.shard_id, attempt, skipped=assignment.skipped, n_halved=assignment.n_halved
                 )
                 with phase("write"):
-                    parts = _write(self._store, tables, assignment)
+                    parts = _write(self._store, self._tables, tables, assignment)
         except Exception as error:  # noqa: BLE001  a shard must not end a run of a thousand
             return _shard_error(assignment, error)
         return Receipt(
@@ -180,12 +203,19 @@ class ShardRunner:
         assert self._worker is not None, "started before it is asked"
         return self._worker.feature_logits(features, n_tokens)
 
+    def weights_table(self, name: str) -> pa.Table:
+        """As `FeatureWorker.weights_table`."""
+        assert isinstance(self._worker, FeatureWorker), "started, and a harvest's, before it is asked"
+        return self._worker.weights_table(name)
 
-def _write(store: Store, tables: dict[str, pa.Table], assignment: Assignment) -> dict[str, Part]:
+
+def _write(
+    store: Store, declared: Iterable[Table], tables: dict[str, pa.Table], assignment: Assignment
+) -> dict[str, Part]:
     shard_id, attempt = assignment.shard.shard_id, assignment.attempt
     return {
         table.name: write_part(store, table, tables[table.name], shard_id=shard_id, attempt=attempt)
-        for table in SHARD_TABLES
+        for table in declared
     }
 
 

@@ -45,10 +45,12 @@ def connect(path: Path, read_only: bool = True) -> Iterator[Connection]:
 
 def _check_version(connection: Connection, path: Path) -> None:
     try:
-        versions = connection.execute("SELECT schema_version FROM runs").fetchall()
+        harvests = connection.execute("FROM duckdb_tables() WHERE table_name = 'harvests'").fetchall()
+        table = "harvests" if harvests else "runs"
+        versions = connection.execute(f"SELECT schema_version FROM {table}").fetchall()
     except duckdb.Error as error:
         raise ArtifactError(
-            str(path), found=_one_line(error), expected="tables of a tracer run", to_do="Check the path."
+            str(path), found=_one_line(error), expected="tables of a tracer run or harvest", to_do="Check the path."
         ) from error
     if versions != [(SCHEMA_VERSION,)]:
         found = f"schema version {', '.join(str(version) for (version,) in versions) or 'none'}"

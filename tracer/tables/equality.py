@@ -6,10 +6,13 @@ Columns declared `volatile` are not compared. Rows near a pruning cut get no all
 agree on them too.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tracer.errors import ArtifactError
 from tracer.tables.database import Connection, connect
+from tracer.tables.declare import Table
+from tracer.tables.harvest_tables import HARVEST_TABLES
 from tracer.tables.quoting import literal, quoted
 from tracer.tables.schema import TABLES
 
@@ -31,10 +34,11 @@ def compare_tables(path_a: Path, path_b: Path) -> list[str]:
         pass
     with connect(path_a) as connection:
         connection.execute(f"ATTACH {literal(str(path_b))} AS compared (READ_ONLY)")
+        known = HARVEST_TABLES if "harvests" in _tables(connection, "current_database()") else TABLES
         names = _tables(connection, "current_database()"), _tables(connection, "'compared'")
         differences = [f"{name}: only in one file" for name in sorted(names[0] ^ names[1])]
         for name in sorted(names[0] & names[1]):
-            differences += _compare_table(connection, name)
+            differences += _compare_table(connection, name, known)
         return differences
 
 
@@ -51,15 +55,15 @@ def _columns(connection: Connection, name: str, database: str) -> Types:
     return dict(rows)
 
 
-def _compare_table(connection: Connection, name: str) -> list[str]:
+def _compare_table(connection: Connection, name: str, known: Mapping[str, Table]) -> list[str]:
     types, other = _columns(connection, name, "current_database()"), _columns(connection, name, "'compared'")
     if types != other:
         return [f"{name}: columns {sorted(types.items() ^ other.items())} differ"]
-    if name not in TABLES:
+    if name not in known:
         raise ArtifactError(
             name, found="an undeclared table", expected="tables of a run", to_do="Compare two results files."
         )
-    table = TABLES[name]
+    table = known[name]
     volatile = set(table.column_names()) - set(table.stable_columns())
     stable = {column: duckdb_type for column, duckdb_type in types.items() if column not in volatile}
     _number_rows(connection, name, table.key, stable)

@@ -143,7 +143,7 @@ FAILURES = Table(
     key=("stage", "item_id"),
     made_by="shard",
     columns=(
-        Column("stage", "text", "corpus, trace, aggregate or label"),
+        Column("stage", "text", "corpus, trace, harvest, aggregate or label"),
         Column("item_id", "text", "the prompt or shard that failed"),
         Column("shard_id", "text", "the shard it was in, if it reached one"),
         Column("error_class", "text", "class of the error"),

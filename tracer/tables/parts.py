@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tracer.errors import ArtifactError
 from tracer.storage.store import Store
 from tracer.tables.declare import Table
-from tracer.tables.schema import SCHEMA_VERSION, TABLES
+from tracer.tables.schema import PART_TABLES, SCHEMA_VERSION
 
 FOLDER = "parts"
 VERSION_KEY = b"tracer.schema_version"
@@ -67,7 +67,7 @@ def check_part(root: Path, part: Part) -> None:
     if version != str(SCHEMA_VERSION):
         to_do = "Use the version of tracer that made this run, or make a new run."
         raise ArtifactError(str(path), found=f"schema version {version}", expected=str(SCHEMA_VERSION), to_do=to_do)
-    expected = TABLES[part.table].arrow_schema()
+    expected = PART_TABLES[part.table].arrow_schema()
     if not schema.equals(expected):
         raise ArtifactError(str(path), found=_columns(schema), expected=_columns(expected), to_do=TO_DO)
     if footer.num_rows != part.n_rows:

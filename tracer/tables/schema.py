@@ -6,6 +6,7 @@ from tracer.tables.declare import Table
 from tracer.tables.feature_tables import FEATURE_TABLES
 from tracer.tables.frequency_tables import FREQUENCY_TABLES
 from tracer.tables.graph_tables import GRAPH_TABLES
+from tracer.tables.harvest_tables import HARVEST_SHARD_TABLES
 from tracer.tables.hypergraph_tables import HYPERGRAPH_TABLES
 
 DATABASE_NAME = "results.duckdb"
@@ -22,3 +23,6 @@ SHARD_TABLES: tuple[Table, ...] = tuple(
     table for table in TABLES.values() if table.made_by in ("shard", "partial") and table.name != "feature_logits"
 )
 """The tables of which every committed shard has exactly one part."""
+
+PART_TABLES: dict[str, Table] = {table.name: table for table in (*SHARD_TABLES, *HARVEST_SHARD_TABLES)}
+"""Every table that workers write parts of, of runs and of harvests; tables of one name are the same."""

@@ -30,7 +30,16 @@ def write_page(database: Path, target: Path) -> None:
     Raises:
         ArtifactError: `database` is absent or does not hold exactly one run.
     """
-    text = render_page(database)
+    write_html(render_page(database), target)
+
+
+def write_html(text: str, target: Path) -> None:
+    """Write a page, whole or not at all; folders above it are made.
+
+    Args:
+        text: the page.
+        target: the file.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
@@ -46,7 +55,7 @@ def render_page(database: Path) -> str:
     axis, histograms = read_histograms(database, [feature.ref for feature in summary.features])
     graph = choose_graph(database)
     environment = make_environment()
-    script = _read_template(environment, "page.js")
+    script = read_template(environment, "page.js")
     return environment.get_template("page.html.j2").render(
         summary=summary,
         list_url=read_list_url(database, [feature.ref for feature in summary.features]),
@@ -58,7 +67,7 @@ def render_page(database: Path) -> str:
         largest_q=readings.LARGEST_Q,
         layers=read_layers(database),
         failures=readings.read_failures(database, N_FAILURES).to_dicts(),
-        style=Markup(_read_template(environment, "page.css")),
+        style=Markup(read_template(environment, "page.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -89,6 +98,12 @@ def _as_data(figure: Callable[..., str]) -> Callable[[int | float | None], Marku
     return write
 
 
-def _read_template(environment: Environment, name: str) -> str:
+def read_template(environment: Environment, name: str) -> str:
+    """A template's own text, as it stands.
+
+    Args:
+        environment: as `make_environment` gives it.
+        name: such as page.css.
+    """
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]

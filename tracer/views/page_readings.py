@@ -142,21 +142,29 @@ def read_cards(database: Path, n: int, n_windows: int, n_tokens: int) -> tuple[F
                 influence_sum=row["influence_sum"],
                 activation_frequency=row["activation_frequency"],
                 activation_max=row["activation_max"],
-                promoted=_tokens(row["top_tokens"], row["top_token_logits"], n_tokens),
-                suppressed=_tokens(row["bottom_tokens"], row["bottom_token_logits"], n_tokens),
-                windows=_windows(examples),
+                promoted=visible_tokens(row["top_tokens"], row["top_token_logits"], n_tokens),
+                suppressed=visible_tokens(row["bottom_tokens"], row["bottom_token_logits"], n_tokens),
+                windows=windows_of(examples),
             )
         )
     return tuple(cards)
 
 
-def _tokens(tokens: list[str] | None, logits: list[float] | None, n: int) -> tuple[tuple[str, float], ...]:
+def visible_tokens(tokens: list[str] | None, logits: list[float] | None, n: int) -> tuple[tuple[str, float], ...]:
+    """The first tokens of a list with their figures, white space visible."""
     return tuple((visible(token), logit) for token, logit in zip((tokens or [])[:n], (logits or [])[:n], strict=True))
 
 
-def _windows(examples: pl.DataFrame) -> tuple[Window, ...]:
+def windows_of(examples: pl.DataFrame, largest: float | None = None) -> tuple[Window, ...]:
+    """Rows of `examples` as windows.
+
+    Args:
+        examples: the rows.
+        largest: the activation of full strength; when not given, the largest in the windows.
+    """
     rows = list(examples.iter_rows(named=True))
-    largest = max((abs(value) for row in rows for value in row["window_activations"]), default=0.0) or 1.0
+    if largest is None:
+        largest = max((abs(value) for row in rows for value in row["window_activations"]), default=0.0)
     return tuple(
         Window(
             activation=row["activation"],
@@ -164,7 +172,7 @@ def _windows(examples: pl.DataFrame) -> tuple[Window, ...]:
                 WindowToken(
                     text=visible(token),
                     activation=activation,
-                    strength=round(abs(activation) / largest, 2),
+                    strength=round(min(1.0, abs(activation) / (largest or 1.0)), 2),
                     is_peak=row["window_start"] + place == row["pos"],
                 )
                 for place, (token, activation) in enumerate(

@@ -79,19 +79,23 @@ class LengthAwareNull:
         return np.maximum(expected, 0.0)
 
 
-def fit_null(support: Ints, length: Ints, n_length_bins: int = N_LENGTH_BINS) -> LengthAwareNull:
+def fit_null(
+    support: Ints, length: Ints, n_length_bins: int = N_LENGTH_BINS, *, times: Ints | None = None
+) -> LengthAwareNull:
     """Fit the null to the margins of an incidence of items and graphs.
 
     Args:
         support: for each item the graphs that hold it, [n_items]; 0 is allowed.
         length: for each graph the distinct items that it holds, [n_graphs]; same sum as `support`, above 0.
         n_length_bins: most cells; beyond them graphs of neighbouring lengths share one.
+        times: how many graphs each length stands for, [n_graphs]; 1 when not given.
     """
-    assert support.sum() == length.sum() > 0, "supports and lengths count the same incidence"
-    lengths, n_graphs, cell = condense(length, n_length_bins)
-    is_closed = bool(support.max() * lengths.max() / length.sum() <= RARE)
+    n_held = length.sum() if times is None else (length * times).sum()
+    assert support.sum() == n_held > 0, "supports and lengths count the same incidence"
+    lengths, n_graphs, cell = condense(length, n_length_bins, times)
+    is_closed = bool(support.max() * lengths.max() / n_held <= RARE)
     supports, n_items, _ = condense(support[support > 0], N_SUPPORT_BINS)
-    rate = lengths / length.sum() if is_closed else _fit_graph_rates(supports, n_items, lengths, n_graphs)
+    rate = lengths / n_held if is_closed else _fit_graph_rates(supports, n_items, lengths, n_graphs)
     chance = _chances(supports, rate, n_graphs, is_closed=is_closed)
     noise = n_items @ (chance * (1 - chance))
     reach = n_items @ slopes(chance, is_closed=is_closed)
@@ -123,12 +127,14 @@ def support_in_strata(incidence: Incidence) -> Ints:
     return np.array(supports, np.int64).reshape(len(supports), n_items)
 
 
-def condense(values: Ints, n_bins: int) -> tuple[Floats, Floats, Ints]:
-    """Distinct values with their counts, and the place of each value in them.
+def condense(values: Ints, n_bins: int, times: Ints | None = None) -> tuple[Floats, Floats, Ints]:
+    """Distinct values with their counts, and the place of each value in them; `times` says how often each counts.
 
     Beyond `n_bins` neighbours become their mean, so that the sum stays.
     """
     distinct, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if times is not None:
+        counts = np.bincount(place, weights=times)
     bin_of = np.arange(len(distinct)) * min(n_bins, len(distinct)) // max(len(distinct), 1)
     sizes = np.bincount(bin_of, weights=counts).astype(np.float64)
     return np.bincount(bin_of, weights=distinct * counts) / sizes, sizes, bin_of[place]

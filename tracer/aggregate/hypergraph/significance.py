@@ -60,7 +60,7 @@ def pair_measures(
     expected = np.zeros(len(both))
     if support.sum() > 0:
         expected = fit_null(support, length).expected_pairs(n_a, n_b)
-    columns |= _against(both, expected, len(length), n_tested, "")
+    columns |= against(both, expected, len(length), n_tested, "")
     if stratum is None or stratum_support is None:
         return columns | _absent(len(both), "_stratified")
     expected = np.zeros(len(both))
@@ -68,7 +68,7 @@ def pair_measures(
         if within.sum() > 0:
             null: LengthAwareNull = fit_null(within, length[stratum == number])
             expected += null.expected_pairs(within[pairs.first], within[pairs.second])
-    return columns | _against(both, expected, len(length), n_tested, "_stratified")
+    return columns | against(both, expected, len(length), n_tested, "_stratified")
 
 
 def benjamini_hochberg(p: Floats, n_tested: int) -> Floats:
@@ -103,7 +103,16 @@ def quotient(numerator: Floats | Ints, denominator: Floats | Ints) -> np.ma.Mask
     return np.ma.array(values, mask=undefined)
 
 
-def _against(both: Ints, expected: Floats, n_graphs: int, n_tested: int, suffix: str) -> Measures:
+def against(both: Ints, expected: Floats, n_graphs: int, n_tested: int, suffix: str = "") -> Measures:
+    """What pairs are compared with under one null: expected, lift, npmi, p and q, by name with the suffix.
+
+    Args:
+        both: graphs that hold both of each pair, [n_pairs].
+        expected: how many the null expects, [n_pairs].
+        n_graphs: graphs in all.
+        n_tested: pairs that were tested, at least as many as are given.
+        suffix: put behind every name.
+    """
     nothing_expected = expected <= 0
     lift = quotient(both, expected)
     with np.errstate(divide="ignore"):

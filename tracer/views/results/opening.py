@@ -8,17 +8,18 @@ from tracer.tables.schema import DATABASE_NAME
 from tracer.views.results.results import Results
 
 
-def open_results(run: str | Path) -> Results:
+def open_results(run: str | Path, *, harvest: str | Path | None = None) -> Results:
     """The results of a run, to be read.
 
     Args:
         run: the run's folder, its results.duckdb, or the URI of a folder in an object store, which is fetched.
+        harvest: the same of a harvest of the run's transcoders, whose tables are reached as `harvest.features`.
 
     Raises:
-        ArtifactError: there are no results, or not of this version.
+        ArtifactError: there are no results, not of this version, or a harvest of other transcoders.
         RunError: a URI whose storage is unknown or does not answer.
     """
-    return Results(local_results(run))
+    return Results(local_results(run), None if harvest is None else local_results(harvest))
 
 
 def local_results(run: str | Path) -> Path:

@@ -11,6 +11,7 @@ import polars as pl
 
 from tracer.errors import ArtifactError, DataError
 from tracer.tables.database import Connection, Parameters, ask, connect
+from tracer.tables.joining import connect_harvest
 from tracer.tables.quoting import quoted
 from tracer.tables.schema import TABLES
 from tracer.views.results.circuits import Circuits
@@ -18,6 +19,7 @@ from tracer.views.results.components import Components, hypergraph
 from tracer.views.results.cooccurrences import cooccurrences, top_feature_tuples
 from tracer.views.results.features import read_features
 from tracer.views.results.graphs import Graphs
+from tracer.views.results.harvest import Harvest
 from tracer.views.results.unique_features import unique_features
 
 if TYPE_CHECKING:
@@ -31,15 +33,17 @@ class Results:
 
     Args:
         path: a results.duckdb.
+        harvest: that of a harvest of the same transcoders; None without one.
 
     Raises:
-        ArtifactError: absent, or not a results file of this version.
+        ArtifactError: absent, not a results file of this version, or a harvest of other transcoders.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, harvest: Path | None = None) -> None:
+        self.path, self._harvest = path, harvest
         self._stack = ExitStack()
-        self._connection = self._stack.enter_context(connect(path))
+        opened = connect(path) if harvest is None else connect_harvest(harvest, path)
+        self._connection = self._stack.enter_context(opened)
 
     def __enter__(self) -> "Results":
         return self
@@ -84,6 +88,18 @@ class Results:
     def circuits(self) -> Circuits:
         """Consensus circuits, clusters, supernodes."""
         return Circuits(self._connection)
+
+    @property
+    def harvest(self) -> Harvest:
+        """What features do over the reference corpus of the harvest that was opened with the run.
+
+        Raises:
+            DataError: none was.
+        """
+        if self._harvest is None:
+            to_do = "Open both: tracer.open(run, harvest=FOLDER)."
+            raise DataError(str(self.path), found="a run alone", expected="a harvest beside it", to_do=to_do)
+        return Harvest(self._connection)
 
     @property
     def plot(self) -> "Plots":
