@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help demo test test-all fault-matrix lint format types clean train-demo-model chromium azurite
-.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-many benchmark-planted benchmark-hypergraph benchmark-million benchmark-growth benchmark-queries benchmark-harvest benchmark-harvest-memory benchmark-harvest-peer benchmark-harvest-gpu benchmark-gpu
+.PHONY: benchmark benchmark-bound benchmark-estimate benchmark-setup benchmark-agreement benchmark-long benchmark-scaling benchmark-driver benchmark-actors benchmark-lazy benchmark-memory benchmark-shared-weights benchmark-many benchmark-planted benchmark-hypergraph benchmark-million benchmark-growth benchmark-queries benchmark-labelling benchmark-harvest benchmark-harvest-memory benchmark-harvest-peer benchmark-harvest-gpu benchmark-gpu
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -114,6 +114,9 @@ benchmark-growth: $(INSTALLED)  ## aggregation by number of graphs, and that wha
 
 benchmark-queries: $(INSTALLED)  ## the cookbook's queries over what `benchmark-million` left
 	$(RUN)/python -m tests.benchmarks.million_graphs queries
+
+benchmark-labelling: $(INSTALLED)  ## 10,000 calls to a language model against 500 requests a minute (20 minutes)
+	$(RUN)/python -m tests.benchmarks.labelling_rate
 
 benchmark-harvest: $(INSTALLED)  ## a harvest's pass beside a bare forward pass and the encoders' products
 	OMP_NUM_THREADS=1 $(RUN)/python -m tests.benchmarks.harvest pass --threads 1

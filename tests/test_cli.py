@@ -61,8 +61,8 @@ def test_help_loads_none_of_the_heavy_packages():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.splitlines()[-1] == "LOADED []"
-    commands = "run trace aggregate harvest label status verify gc show tables sql feature attribute import export"
-    assert all(f" {command} " in found for command in (*commands.split(), "estimate", "config", "version"))
+    commands = "run trace aggregate harvest label relabel status verify gc show tables sql feature attribute import"
+    assert all(f" {command} " in found for command in (*commands.split(), "export", "estimate", "config", "version"))
 
 
 def test_tables_prints_every_declared_column_with_its_meaning(capsys, monkeypatch):

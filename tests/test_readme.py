@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 
 import tracer
 from tests.readme_blocks import PICTURE, README, REPOSITORY, differences, find_blocks, is_run, outputs
 from tracer.cli import app
 from tracer.config import RunConfig, load_config, parse_config
+from tracer.config.harvest import load_harvest_config
+from tracer.config.labels import load_labelling_config
 from tracer.tables.schema import TABLES
 
+LOADERS = {"autointerp": load_labelling_config, "harvest": load_harvest_config}
+"""By a section that only they have: settings of a labelling and of a harvest."""
 FOLDERS = ("tracer", "jobs", "tests", "configs", "notebooks")
 PAGES = [page for folder in (".", *FOLDERS) if (page := REPOSITORY / folder / "README.md").is_file()]
 COMMANDS = typer.main.get_command(app).commands
@@ -152,7 +157,9 @@ def test_every_recipe_is_accepted_and_described():
     recipes = sorted((REPOSITORY / "configs").glob("*.yaml"))
     described = (REPOSITORY / "configs" / "README.md").read_text(encoding="utf-8")
     for recipe in recipes:
-        load_config(recipe)
+        sections = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        load = next((LOADERS[name] for name in sections if name in LOADERS), load_config)
+        load(recipe)
         assert recipe.name in described
 
 

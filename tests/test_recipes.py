@@ -22,7 +22,11 @@ from tracer.config import RunConfig
 from tracer.config.harvest import HarvestConfig, load_any_config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+CONFIGS = [
+    path
+    for path in sorted((REPOSITORY / "configs").glob("*.yaml"))
+    if "autointerp" not in yaml.safe_load(path.read_text(encoding="utf-8"))  # settings of a labelling
+]
 RECIPES = [path for path in CONFIGS if path.name not in {"demo.yaml", "harvest-demo.yaml"}]
 TOKEN = "hf_recognisable"
 MODELS = {

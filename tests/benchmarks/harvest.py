@@ -8,8 +8,9 @@
 position. In turns, on the same windows: a bare forward pass of the plain model, the same as far as encoders need it,
 the encoders' matrix products alone, and everything that a shard takes, its partial tables included. Processor time of
 this process is told beside the time that went by, since other work on the machine moves the latter. `gpu`: the same at
-the shape of Gemma 2 2B on a CUDA device, in bfloat16. `memory`: resident memory of a harvest of the embedded model by
-length of the corpus.
+the shape of Gemma 2 2B on a CUDA device, in bfloat16. Every round harvests the same documents, so that no
+examples of others are remembered: choosing among these again, as a worker does from its second shard on, is not timed.
+`memory`: resident memory of a harvest of the embedded model by length of the corpus.
 """
 
 import json

@@ -88,11 +88,12 @@ def tokens(documents: Sequence[PlainDocument]) -> tuple[dict, dict]:
 
 
 def text_before(document: PlainDocument, place: int) -> tuple:
-    """The last tokens of a place in plain words, with how far away they are."""
+    """The last tokens of a place in plain words, with how far away they are; as they are where no words are left."""
     start, pos = in_window(place)
     window = window_of(document, start)
     last = range(min(N_TEXT_TOKENS, pos + 1))
-    return tuple((back, PLAIN[window[pos - back]]) for back in last if PLAIN[window[pos - back]])
+    plain = tuple((back, PLAIN[window[pos - back]]) for back in last if PLAIN[window[pos - back]])
+    return plain or tuple((back, window[pos - back]) for back in last)
 
 
 def top(documents: Sequence[PlainDocument], n_top: int) -> dict[Feature, list[tuple[str, int, float]]]:

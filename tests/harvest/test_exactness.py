@@ -12,10 +12,11 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.harvest import naive
+from tests.harvest import naive, naive_absent
 from tests.harvest.random_windows import N_FEATURES, TEXTS, PlainDocument, batches, corpora
 from tracer.aggregate.harvest.build import HarvestParts, build_harvest
 from tracer.config.harvest import ExampleConfig, HarvestSettings
+from tracer.harvest import example_candidates, key_counts
 from tracer.harvest.example_candidates import ExampleCandidates
 from tracer.harvest.shard import accumulators_of, rule_of
 from tracer.harvest.window_texts import token_hashes
@@ -31,6 +32,7 @@ EXAMPLES = ExampleConfig(
 SETTINGS = HarvestSettings(examples=EXAMPLES)
 TABLES = ("documents", "features", "feature_activation_hist", "feature_positions", "feature_tokens", "token_counts",
           "examples")  # fmt: skip
+REFERENCE_SHARE, REFERENCE_SEED = 0.7, 3
 ROW = {"started_at": None, "corpus": "c", "window_tokens": 5}
 
 
@@ -60,7 +62,8 @@ def _counted(documents, batch_tokens, known):
     hashes = token_hashes(len(TEXTS), TEXTS.__getitem__)
     examples = ExampleCandidates(N_FEATURES, hashes, rule_of(EXAMPLES), known)
     device = torch.device("cpu")
-    found = accumulators_of(N_FEATURES, hashes, TEXTS.__getitem__, reference_share=0.7, seed=3, device=device)
+    found = accumulators_of(N_FEATURES, hashes, TEXTS.__getitem__, reference_share=REFERENCE_SHARE, seed=REFERENCE_SEED,
+                            device=device)  # fmt: skip
     for batch in batches(documents, batch_tokens):
         for accumulator in (examples, *found):
             accumulator.add(batch)
@@ -97,10 +100,13 @@ def cut(draw):
 
 
 @settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate])
-@given(cut(), st.integers(1, 40), st.integers(1, 2))
-def test_tables_equal_a_plain_count_however_the_corpus_is_cut(found, batch_tokens, n_workers):
+@given(cut(), st.integers(1, 40), st.integers(1, 2), st.sampled_from([1, 2**20]))
+def test_tables_equal_a_plain_count_however_the_corpus_is_cut(found, batch_tokens, n_workers, n_pending):
     documents, ways = found
-    tables = built(ways[0], batch_tokens, n_workers)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (example_candidates, key_counts):
+            patch.setattr(module, "N_PENDING", n_pending)
+        tables = built(ways[0], batch_tokens, n_workers)
     _check_counts(documents, tables)
     _check_examples(documents, tables["examples"])
     _check_absent(documents, tables["examples"])
@@ -162,19 +168,17 @@ def _check_examples(documents, examples):
 
 
 def _check_absent(documents, examples):
-    by_id = {document.document_id: document for document in documents}
-    for row in examples.filter(pl.col("kind").is_in(["random", "near_miss"])).iter_rows(named=True):
-        start = row["document_start"]
-        fires = {
-            (layer, feature)
-            for (layer, place, feature) in by_id[row["document_id"]].firings
-            if start <= place < start + 4
-        }
-        assert (row["layer"], row["feature"]) not in fires
+    chosen = examples.filter(pl.col("kind").is_in(["random", "near_miss"]))
+    found = {}
+    for row in chosen.iter_rows(named=True):
+        group = found.setdefault((row["kind"], row["layer"], row["feature"]), [])
+        assert row["rank"] == len(group)
+        group.append((row["document_id"], row["document_start"], row["pos"], row["reason"]))
         assert not any(row["window_activations"])
         assert row["copies"] is None
-        if row["reason"] == "neighbour 2/1":
-            assert (2, 1) in fires
+    assert found == naive_absent.absent(
+        documents, reference=(REFERENCE_SHARE, REFERENCE_SEED), n_random=2, n_near_miss=2, seed=7
+    )
 
 
 def test_a_shard_that_a_worker_does_again_gives_its_examples_again():
@@ -183,6 +187,28 @@ def test_a_shard_that_a_worker_does_again_gives_its_examples_again():
     first = _counted(documents, 10, known)["example_candidates"]
     again = _counted(documents, 10, known)["example_candidates"]
     assert again.equals(first)
+
+
+def test_only_features_that_a_shard_touches_are_chosen_again(monkeypatch):
+    many = [
+        PlainDocument(document_id=f"{n:016x}", token_ids=(1, *[3] * n), firings={(0, n, 0): 2.0, (2, n, 1): 1.0 + n})
+        for n in (1, 2, 3, 4)
+    ]
+    few = [PlainDocument(document_id=f"{9:016x}", token_ids=(5, 5), firings={(2, 1, 1): 9.0})]
+    known, chosen_among = {}, []
+    _counted(many, 10, known)
+    choose = example_candidates.candidates.best
+    monkeypatch.setitem(
+        example_candidates._CHOICES,
+        "top",
+        lambda rows, n: chosen_among.append(rows.feature.tolist()) or choose(rows, n),
+    )
+    _counted(few, 10, known)
+    assert {feature for features in chosen_among for feature in features} == {4}
+    top = known["top"]
+    assert list(zip(top.feature.tolist(), top.activation.tolist(), strict=True)) == [
+        (0, 2.0), (0, 2.0), (0, 2.0), (4, 9.0), (4, 5.0), (4, 4.0),
+    ]  # fmt: skip
 
 
 def test_a_worker_leaves_out_what_cannot_be_among_the_best_any_more():

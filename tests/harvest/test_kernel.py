@@ -43,6 +43,27 @@ def test_the_same_activations_as_dense_encoding_in_order(nonlinearity, n_places,
     torch.testing.assert_close(found.value, expected[place, feature], rtol=1e-5, atol=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, N_FEATURES), st.sampled_from(["no", "before", "after"]), st.integers(1, 40), st.integers(0, 99)
+)  # fmt: skip
+def test_of_equal_values_top_k_takes_those_of_lower_features_whatever_the_tiles(k, rectify, tile_floats, seed):
+    draws = torch.Generator().manual_seed(seed)
+    layer = transcoder(TopK(k=k, rectify=rectify))
+    layer.W_enc.copy_(torch.randint(-1, 2, layer.W_enc.shape, generator=draws))
+    layer.b_enc.zero_()
+    reads = torch.randint(-1, 2, (5, D_MODEL), generator=draws).float()
+    found = encode_sparsely(layer, reads, tile_floats=tile_floats)
+    expected = {}
+    for place, values in enumerate((reads @ layer.W_enc.T).tolist()):
+        for feature in sorted(range(N_FEATURES), key=lambda feature: -values[feature])[:k]:
+            if values[feature] > 0 or (rectify == "no" and values[feature]):
+                expected[feature, place] = values[feature]
+    places = list(zip(found.feature.tolist(), found.place.tolist(), strict=True))
+    assert dict(zip(places, found.value.tolist(), strict=True)) == expected
+    assert places == sorted(expected)
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 2e-3), ("bfloat16", 2e-2)])
 def test_lower_precision_rounds_factors_alone(precision, tolerance):
     layer, reads = transcoder(ReLU()), torch.randn(50, D_MODEL, generator=torch.Generator().manual_seed(3))

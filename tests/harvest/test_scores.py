@@ -192,8 +192,18 @@ def test_a_document_in_windows_is_shown_once_where_it_is_strongest(tmp_path: Pat
         for _, _, strength in naive_family(model, [("", list(window.token_ids))], [1.0] * 4):
             strongest[window.document_id] = max(strength, strongest.get(window.document_id, 0))
     assert dict(found.select("document_id", "activation").iter_rows()) == pytest.approx(strongest, abs=1e-4)
+    assert max(found["document_start"]) > 0
+    for row in found.iter_rows(named=True):
+        token_id = own[int(row["document_id"], 16)][row["document_start"] + row["pos"] - 1]
+        assert row["token"] == model.tokenizer.decode([token_id])
     with pytest.raises(ArtifactError, match="stored prompts"):
         next(stored_windows(tmp_path / "absent", model.special_token_rule, window_tokens=5))
+
+
+def test_where_a_member_is_no_number_a_family_is_not_shown() -> None:
+    model = with_nonlinearity("relu")
+    broken = Direction(layer=0, site="resid_pre", vector=torch.full((model.facts.d_model,), torch.nan))
+    assert family_examples(model, [*FEATURES, broken], [("a", PROMPTS[3])]).is_empty()
 
 
 def test_a_family_promotes_what_the_sum_of_its_write_vectors_promotes(sae: Dictionary) -> None:

@@ -54,5 +54,5 @@ def test_cells_of_code_are_short_and_each_notebook_begins_with_its_question(path
 
 def test_every_notebook_is_described() -> None:
     described = (REPOSITORY / "notebooks" / "README.md").read_text(encoding="utf-8")
-    assert len(NOTEBOOKS) == 5
+    assert len(NOTEBOOKS) == 6
     assert all(f"[{path.name}]({path.name})" in described for path in NOTEBOOKS)

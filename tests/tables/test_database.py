@@ -12,12 +12,16 @@ from tests.tables.tiny_prompts import draw_prompts
 from tests.tables.tiny_shard import write_shard
 from tracer.errors import ArtifactError, DataError
 from tracer.storage.store import open_store
-from tracer.tables.building import build_database, insert_rows, view_parts, write_labels
+from tracer.tables.building import build_database, insert_rows, view_parts
 from tracer.tables.database import connect, query
+from tracer.tables.label_writing import write_labels
 from tracer.tables.parts import read_part, write_part
 from tracer.tables.schema import TABLES
 
-LABEL = {"target_kind": "feature", "layer": 0, "feature": 3, "label": "new", "kind": "unclear", "method": "rule"}
+LABEL = {
+    "label_id": "a", "target_kind": "feature", "target_id": "L0/3", "layer": 0, "feature": 3, "label": "new",
+    "kind": "unclear", "method": "rule",
+}  # fmt: skip
 FAILURE = {"stage": "label", "item_id": "rule layer 0 feature 4", "error_class": "E", "message": "m"}
 
 
@@ -157,9 +161,9 @@ def test_a_part_that_was_altered_after_its_commit_is_refused_by_name(tmp_path: P
 
 def test_rows_of_other_columns_are_not_inserted(tmp_path: Path) -> None:
     with build_database(tmp_path / "results.duckdb") as connection:
-        connection.execute(TABLES["labels"].ddl())
+        connection.execute(TABLES["all_labels"].ddl())
         with pytest.raises(ArtifactError, match="label"):
-            insert_rows(connection, TABLES["labels"], pa.table({"label": ["x"]}))
+            insert_rows(connection, TABLES["all_labels"], pa.table({"label": ["x"]}))
 
 
 def test_new_labels_replace_those_of_the_same_method_only(tiny_results: Path, tmp_path: Path) -> None:
@@ -168,12 +172,14 @@ def test_new_labels_replace_those_of_the_same_method_only(tiny_results: Path, tm
     write_labels(
         path,
         "llm",
-        arrow("labels", LABEL | {"method": "llm"}),
+        arrow("all_labels", LABEL | {"label_id": "b", "method": "llm"}),
         arrow("failures", FAILURE | {"item_id": "llm layer 0 feature 4"}),
     )
     for _ in range(2):
-        write_labels(path, "rule", arrow("labels", LABEL), arrow("failures", FAILURE))
-    assert query(path, "SELECT method, label FROM labels ORDER BY method").rows() == [("llm", "new"), ("rule", "new")]
+        write_labels(path, "rule", arrow("all_labels", LABEL), arrow("failures", FAILURE))
+    rows = query(path, "SELECT method, label FROM all_labels ORDER BY method").rows()
+    assert rows == [("llm", "new"), ("rule", "new")]
+    assert query(path, "SELECT method FROM labels WHERE layer = 0 AND feature = 3").item() == "llm"
     assert query(path, "SELECT count(*) FROM failures WHERE stage = 'label'").item() == 2
     assert query(path, "SELECT n_failures FROM runs").item() == n_failures + 2
 

@@ -45,7 +45,7 @@ def test_what_may_differ_is_let_pass(tiny_results: Path, tmp_path: Path, stateme
     [
         ("UPDATE edges SET weight = weight * (1 + 3e-5)", "edges.weight: "),
         ("UPDATE prompts SET difficulty = difficulty + 1 WHERE rowid = 0", "prompts.difficulty: 1 rows differ"),
-        ("UPDATE labels SET label = 'other' WHERE rowid = 0", "labels.label: 1 rows differ"),
+        ("UPDATE all_labels SET label = 'other' WHERE rowid = 0", "all_labels.label: 1 rows differ"),
         ("UPDATE features SET activation_max = NULL WHERE rowid = 0", "features.activation_max: 1 rows differ"),
         ("UPDATE features SET activation_max = 'nan' WHERE rowid = 0", "features.activation_max: 1 rows differ"),
         ("UPDATE features SET top_tokens = ['x'] WHERE rowid = 0", "features.top_tokens: 1 rows differ"),

@@ -49,7 +49,7 @@ def hostile_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) ->
             f"UPDATE prompts SET tokens = list_transform(tokens, lambda token: {text} || token)",
             f"UPDATE nodes SET token = {text} || chr(10) || token",
             f"UPDATE logits SET token = {text} || chr(10) || token",
-            f"UPDATE labels SET label = {text}, description = {text}",
+            f"UPDATE all_labels SET label = {text}, description = {text}",
             f"UPDATE features SET top_tokens = list_transform(top_tokens, lambda token: {text} || token)",
             f"UPDATE features SET bottom_tokens = list_transform(bottom_tokens, lambda token: {text} || token)",
             f"UPDATE edge_stats SET source_token = {text} || source_token, target_token = {text} || target_token",

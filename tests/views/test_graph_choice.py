@@ -44,7 +44,7 @@ def test_without_labels_a_graph_is_chosen_all_the_same(finished_run: Path, tmp_p
     copy = tmp_path / "results.duckdb"
     shutil.copy(finished_run, copy)
     with connect(copy, read_only=False) as connection:
-        connection.execute("DELETE FROM labels")
+        connection.execute("DELETE FROM all_labels")
     assert choose_graph(copy).is_correct
 
 

@@ -56,8 +56,9 @@ def test_features_carry_the_label_of_the_table_and_another_labeller_goes_before_
     database = tmp_path / "results.duckdb"
     database.write_bytes(finished_run.read_bytes())
     with connect(database, read_only=False) as connection:
-        replaced = "* REPLACE ('by hand' AS method, 'a hand-made label' AS label, NULL AS confidence)"
-        connection.execute(f"INSERT INTO labels SELECT {replaced} FROM labels {where}")
+        replaced = "* REPLACE ('by hand' AS method, 'a hand-made label' AS label, 'by hand' AS label_id)"
+        connection.execute(f"INSERT INTO all_labels SELECT {replaced} FROM labels {where}")
+        connection.execute(f"UPDATE all_labels SET is_current = method = 'by hand' {where}")
     assert summarise(database).features[0].ref.label == "a hand-made label"
     assert "labels by: by hand, rule" in printed(database).lower()
 
@@ -107,7 +108,7 @@ def test_texts_of_the_corpus_are_printed_as_they_are_and_never_as_markup(hostile
     database = tmp_path / "results.duckdb"
     database.write_bytes(hostile_run.read_bytes())
     with connect(database, read_only=False) as connection:
-        connection.execute("UPDATE labels SET label = '[red]on [/]'; UPDATE runs SET model = '[bold]m[/bold]'")
+        connection.execute("UPDATE all_labels SET label = '[red]on [/]'; UPDATE runs SET model = '[bold]m[/bold]'")
     text = printed(database)
     assert "[red]on [/]" in text
     assert "[bold]m[/bold]" in text

@@ -42,6 +42,7 @@ from tracer.tables.building import (
     view_parts,
 )
 from tracer.tables.database import Connection, rows_of
+from tracer.tables.label_writing import create_label_tables
 from tracer.tables.neuronpedia_links import NeuronpediaSources
 from tracer.tables.quoting import quoted
 from tracer.tables.schema import SCHEMA_VERSION, SHARD_TABLES, TABLES
@@ -250,7 +251,7 @@ def _derive(
     site.say("comparisons")
     create_table(connection, TABLES["comparisons"])
     build_comparisons(connection, config.comparisons, min_support=config.min_support)
-    create_table(connection, TABLES["labels"])
+    create_label_tables(connection)
     _build_runs(connection, run_row)
 
 

@@ -1,5 +1,6 @@
 """What every labeller takes and gives: evidence about features in, labels out."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -73,6 +74,8 @@ class Label:
     precision: float | None = None
     recall: float | None = None
     confidence: float | None = None
+    precision_interval: tuple[float, float] | None = None
+    recall_interval: tuple[float, float] | None = None
 
 
 @runtime_checkable
@@ -92,3 +95,14 @@ class Labeller(Protocol):
     def label(self, evidence: Sequence[Evidence]) -> list[Label]:
         """One label for each evidence, in the same order."""
         ...
+
+
+def feature_id(layer: int, feature: int) -> str:
+    """The name of a feature, such as L0/12."""
+    return f"L{layer}/{feature}"
+
+
+def make_label_id(target_kind: str, target_id: str, method: str, *made_from: str | None) -> str:
+    """16 hex digits over what is labelled, who labels, and whatever else tells two labels of the same one apart."""
+    parts = "\0".join([target_kind, target_id, method, *(part or "" for part in made_from)])
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]

@@ -48,17 +48,22 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A rule with its measured figures; `tokens` by firings, most first."""
+    """A rule with its measured figures; `tokens` by firings, most first. The intervals are None where all positions
+    were counted.
+    """
 
     kind: RuleKind
     tokens: tuple[str, ...]
     precision: float
     recall: float
+    precision_interval: tuple[float, float] | None = None
+    recall_interval: tuple[float, float] | None = None
 
     @property
     def f1(self) -> float:
         """Harmonic mean of precision and recall."""
-        return 2 * self.precision * self.recall / (self.precision + self.recall)
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total else 0.0
 
 
 class RuleLabeller:
@@ -72,27 +77,40 @@ class RuleLabeller:
         return [self._label(one) for one in evidence]
 
     def _label(self, evidence: Evidence) -> Label:
-        rule, said = best_rule(evidence), said_tokens(evidence.promoted)
-        is_found = rule is not None and rule.f1 >= MIN_F1
-        kind: LabelKind = "both" if is_found and said else "input" if is_found else "output" if said else "unclear"
-        shown = None if rule is None or kind == "output" else (rule.kind, rule.tokens)
         provenance = (
             f"rule labeller {self.version}, no language model; precision and recall over all {evidence.n_firings} "
             "firings on this run's prompts, by which the rule was also chosen"
         )
-        return Label(
-            layer=evidence.layer,
-            feature=evidence.feature,
-            label=write_label(kind, shown, said),
-            description=describe(None if rule is None else (rule.kind, rule.tokens, rule.precision, rule.recall), said),
-            kind=kind,
-            provenance=provenance,
-            rule_kind=rule.kind if rule else None,
-            rule_tokens=rule.tokens if rule else (),
-            precision=rule.precision if rule else None,
-            recall=rule.recall if rule else None,
-            confidence=rule.f1 if rule else None,
-        )
+        return label_by(best_rule(evidence), evidence, provenance)
+
+
+def label_by(rule: Rule | None, evidence: Evidence, provenance: str) -> Label:
+    """The label that a rule and the promoted tokens make.
+
+    Args:
+        rule: for what the feature fires on; None if there is none.
+        evidence: the feature.
+        provenance: what the rule's figures were measured on.
+    """
+    said = said_tokens(evidence.promoted)
+    is_found = rule is not None and rule.f1 >= MIN_F1
+    kind: LabelKind = "both" if is_found and said else "input" if is_found else "output" if said else "unclear"
+    shown = None if rule is None or kind == "output" else (rule.kind, rule.tokens)
+    return Label(
+        layer=evidence.layer,
+        feature=evidence.feature,
+        label=write_label(kind, shown, said),
+        description=describe(None if rule is None else (rule.kind, rule.tokens, rule.precision, rule.recall), said),
+        kind=kind,
+        provenance=provenance,
+        rule_kind=rule.kind if rule else None,
+        rule_tokens=rule.tokens if rule else (),
+        precision=rule.precision if rule else None,
+        recall=rule.recall if rule else None,
+        precision_interval=rule.precision_interval if rule else None,
+        recall_interval=rule.recall_interval if rule else None,
+        confidence=rule.f1 if rule else None,
+    )
 
 
 def best_rule(evidence: Evidence) -> Rule | None:

@@ -5,12 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from tracer.autointerp.evidence import read_evidence
-from tracer.autointerp.labeller import Evidence, Label, Labeller
-from tracer.tables.building import write_labels
-from tracer.tables.schema import TABLES
+from tracer.autointerp.labeller import Evidence, Label, Labeller, feature_id, make_label_id
+from tracer.tables.label_writing import as_rows, write_labels
 
 Rows = list[dict[str, Any]]
 
@@ -28,7 +25,7 @@ def label_features(database: Path, labeller: Labeller) -> int:
     failures: Rows = []
     for batch in read_evidence(database):
         _label_batch(labeller, batch, labels, failures)
-    write_labels(database, labeller.name, _arrow("labels", labels), _arrow("failures", failures))
+    write_labels(database, labeller.name, as_rows("all_labels", labels), as_rows("failures", failures))
     return len(labels)
 
 
@@ -42,12 +39,27 @@ def _label_batch(labeller: Labeller, batch: Sequence[Evidence], labels: Rows, fa
         for evidence in batch:
             _label_batch(labeller, [evidence], labels, failures)
         return
-    labels += [_row(labeller, label) for label in found]
+    labels += [label_row(label, labeller.name) for label in found]
 
 
-def _row(labeller: Labeller, label: Label) -> dict[str, Any]:
-    row = asdict(label) | {"target_kind": "feature", "method": labeller.name}
-    return row | {"rule_tokens": list(label.rule_tokens) if label.rule_kind else None}
+def label_row(label: Label, method: str) -> dict[str, Any]:
+    """The row of `all_labels` of a label without a language model.
+
+    Args:
+        label: the label.
+        method: who labelled.
+    """
+    target_id = feature_id(label.layer, label.feature)
+    row = asdict(label)
+    for name in ("precision", "recall"):
+        row[f"{name}_low"], row[f"{name}_high"] = row.pop(f"{name}_interval") or (None, None)
+    return row | {
+        "label_id": make_label_id("feature", target_id, method),
+        "target_kind": "feature",
+        "target_id": target_id,
+        "method": method,
+        "rule_tokens": list(label.rule_tokens) if label.rule_kind else None,
+    }
 
 
 def _failure(labeller: Labeller, evidence: Evidence, error: Exception) -> dict[str, Any]:
@@ -58,7 +70,3 @@ def _failure(labeller: Labeller, evidence: Evidence, error: Exception) -> dict[s
         "message": str(error),
         "attempts": 1,
     }
-
-
-def _arrow(name: str, rows: Rows) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=TABLES[name].arrow_schema())

@@ -68,6 +68,17 @@ def describe(rule: tuple[RuleKind, Sequence[str], float, float] | None, said: Se
     return " ".join(sentences)
 
 
+def without_controls(text: str) -> str:
+    """Text of others in one line: what a terminal would obey, and what turns the direction of writing, is left out.
+
+    Markup stays as it is written; whoever shows it escapes it.
+
+    Args:
+        text: a label or description by a language model, an import or a person.
+    """
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
 def _join(tokens: Sequence[str]) -> str:
     return ", ".join(_show(token) for token in tokens)
 

@@ -15,8 +15,9 @@ from tracer.cli.export import export
 from tracer.cli.feature import feature
 from tracer.cli.harvest import harvest
 from tracer.cli.imports import import_app
+from tracer.cli.labels import label, relabel
 from tracer.cli.runs import gc, status, verify
-from tracer.cli.stages import aggregate, config, estimate, label, run, trace
+from tracer.cli.stages import aggregate, config, estimate, run, trace
 from tracer.cli.tables import groups, show, sql, tables, version
 from tracer.errors import TracerError
 
@@ -32,8 +33,8 @@ app = typer.Typer(
     help="Find the circuits of a transformer over a whole corpus: attribution graphs, tables, labels.",
 )
 for command in (
-    run, trace, aggregate, harvest, label, status, verify, gc, show, tables, sql, groups, compare, feature, attribute,
-    export, estimate, config, version,
+    run, trace, aggregate, harvest, label, relabel, status, verify, gc, show, tables, sql, groups, compare, feature,
+    attribute, export, estimate, config, version,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(import_app, name="import")

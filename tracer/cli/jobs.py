@@ -9,16 +9,17 @@ from tracer.cli import STOPPED, main
 CONFIG_OPTION = "--config"
 
 
-def run_job(command: str, arguments: list[str]) -> None:
+def run_job(command: str, arguments: list[str], *, takes_config: bool = True) -> None:
     """Run a command as `main` does; SIGTERM, which `ray job stop` sends, ends it as Ctrl-C does.
 
     Args:
         command: its name on the command line.
-        arguments: its arguments; `--config PATH` or `--config=PATH` may stand for the path alone.
+        arguments: its arguments.
+        takes_config: whether `--config PATH` or `--config=PATH` may stand for the path alone.
     """
     signal.signal(signal.SIGTERM, _stop)
     split = [part for argument in arguments for part in _split(argument)]
-    main([command, *(argument for argument in split if argument != CONFIG_OPTION)])
+    main([command, *(argument for argument in split if not takes_config or argument != CONFIG_OPTION)])
 
 
 def _split(argument: str) -> list[str]:

@@ -70,13 +70,6 @@ def aggregate(run: RunPath, inline: Inline = False) -> None:
     print_summary_of(pipeline.aggregate_run(run, inline=inline, console=make_console()).root)
 
 
-def label(run: RunPath) -> None:
-    """Labels and page anew from the tables."""
-    from tracer.run.labelling import label_run
-
-    label_run(run, console=make_console())
-
-
 def estimate(
     config: ConfigPath,
     n_tokens: Annotated[

@@ -23,7 +23,7 @@ class WindowConfig(Settings):
     high_norm_ratio: Annotated[float, Field(gt=1.0)] | None = Field(
         10.0,
         description="a position is left out where the stream in front of any layer has more than this times the "
-        "median norm of its window; none: no position is",
+        "median norm of its window, special tokens aside; none: no position is",
     )
 
 
@@ -67,7 +67,9 @@ class HarvestSettings(Settings):
         default_factory=list,
         description="SAEs saved by sae-lens, at most one a layer, harvested in the place of the transcoders",
     )
-    layers: list[int] | None = Field(None, description="layers whose features are harvested; none given: all")
+    layers: Annotated[list[int], Field(min_length=1)] | None = Field(
+        None, description="layers whose features are harvested; none given: all"
+    )
     dense_frequency: Share = Field(0.1, description="share of token positions above which a feature is flagged dense")
     coactivation: CoactivationConfig = Field(
         default_factory=CoactivationConfig,

@@ -15,7 +15,7 @@ from tracer.config.base import NOT_IN_RESULTS, Settings
 from tracer.config.sections import AttributionConfig, CorpusConfig, ModelConfig, PruningConfig, RunnerConfig
 from tracer.errors import ConfigError
 
-Config = TypeVar("Config", bound="WorkConfig")
+Config = TypeVar("Config", bound=Settings)
 
 
 class WorkConfig(Settings):

@@ -20,7 +20,7 @@ from tracer.harvest.window_texts import text_hashes
 from tracer.harvest.windows import LayerFirings, WindowBatch
 
 N_PENDING = 2**20
-"""Rows that are held before those that cannot be chosen are dropped."""
+"""Rows that are held beside those last chosen, or as many as these, before those that cannot be chosen are dropped."""
 _CHOICES: dict[str, Callable[[Candidates, int], Tensor]] = {"top": candidates.best, "quantile": candidates.drawn}
 
 
@@ -70,7 +70,7 @@ class ExampleCandidates:
                 self._pending[kind].append(self._rows(firings, batch, texts, chosen).to(torch.device("cpu")))
         self._documents.append(batch.document.unique().cpu())
         for kind, parts in self._pending.items():
-            if sum(map(len, parts)) > N_PENDING:
+            if parts and sum(map(len, parts[1:])) > max(N_PENDING, len(parts[0])):
                 self._drop(kind, open_document=int(batch.document[-1]))
 
     def tables(self) -> dict[str, pl.DataFrame]:
@@ -135,15 +135,20 @@ class ExampleCandidates:
     def _remember(self, kind: str, rows: Candidates) -> Tensor:
         """Choose among what is known and these rows; gives the places of those that are chosen.
 
-        A shard that is done once more finds its own rows known: they give way, so that it gives them again.
+        Features that are not among these rows keep what is known of them, so that the work is that of the shard. A
+        shard that is done once more finds its own rows known: they give way, so that it gives them again.
         """
         known = self.known.get(kind, rows.take(torch.zeros(0, dtype=torch.long))).without_near()
         is_own = torch.isin(known.document, torch.cat(self._documents))
-        known = known.take((~is_own).nonzero().flatten())
-        together = candidates.joined([known, rows.without_near()])
+        is_touched = torch.zeros(len(self._layers), dtype=torch.bool)
+        is_touched[rows.feature] = True
+        is_again = is_touched[known.feature]
+        others = known.take((~is_again & ~is_own).nonzero().flatten())
+        again = known.take((is_again & ~is_own).nonzero().flatten())
+        together = candidates.joined([again, rows.without_near()])
         chosen = self._choose(kind, together)
-        self.known[kind] = together.take(chosen)
-        return chosen[chosen >= len(known)] - len(known)
+        self.known[kind] = candidates.joined([others, together.take(chosen)])
+        return chosen[chosen >= len(again)] - len(again)
 
     def _bound(self, kind: str) -> Tensor | None:
         """For each feature the last row that is known to be among the best, where as many as are kept are known."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from tracer.corpus.windows import Window
@@ -27,7 +27,8 @@ from tracer.model.tokenizer import token_separator, token_text
 N_DOCUMENTS_AT_ONCE = 256
 EXAMPLE_SCHEMA = pl.Schema({
     "rank": pl.Int64(), "document_id": pl.String(), "pos": pl.Int64(), "token": pl.String(), "activation": pl.Float64(),
-    "member_activations": pl.List(pl.Float64()), "context": pl.String(), "window_start": pl.Int64(),
+    "member_activations": pl.List(pl.Float64()), "context": pl.String(),
+    "document_start": pl.Int64(), "window_start": pl.Int64(),
     "window_tokens": pl.List(pl.String()), "window_activations": pl.List(pl.Float64()), "split": pl.String(),
 })  # fmt: skip
 
@@ -37,6 +38,7 @@ class _Peak:
     """Where a family is strongest in a document."""
 
     document_id: str
+    document_start: int
     strength: float
     pos: int
     token_ids: tuple[int, ...]
@@ -56,7 +58,8 @@ def family_examples(
 
     Documents are read as they come and never held together; one longer than the model's context comes as windows of
     the same id, such as `tracer.corpus.windows.stored_windows` gives for the corpus of a harvest. Ties break on the
-    document's id, then position. Documents in which the sum is nowhere above zero are left out.
+    document's id, then position. Documents in which the sum is nowhere above zero are left out, and so are special
+    tokens and positions at which a member's activation is no number. Positions of high norm count, unlike in a harvest.
 
     Args:
         model: the model.
@@ -74,19 +77,21 @@ def family_examples(
     factors = _factors(model, members, weights)
     kept: list[_Peak] = []
     unread = iter(documents)
-    while some := [_named(document) for document in islice(unread, N_DOCUMENTS_AT_ONCE)]:
-        prompts = [model.tokenize(prompt) for _, prompt in some]
+    while some := [_window(model, document) for document in islice(unread, N_DOCUMENTS_AT_ONCE)]:
+        prompts = [torch.tensor(window.token_ids, device=model.device) for window in some]
         for places, found in scores_in_batches(model, members, prompts):
             for place, scores in zip(places, found, strict=True):
-                kept += _peaks(model, some[place][0], prompts[place], scores, factors)
+                kept += _peaks(model, some[place], scores, factors)
         kept = _best(kept, n_examples)
     separator = token_separator(model.tokenizer)
     rows = [_row(model, rank, peak, factors, separator) for rank, peak in enumerate(kept)]
     return pl.DataFrame(rows, schema=EXAMPLE_SCHEMA)
 
 
-def _named(document: tuple[str, Prompt] | Window) -> tuple[str, Prompt]:
-    return (document.document_id, document.token_ids) if isinstance(document, Window) else document
+def _window(model: ReplacementModel, document: tuple[str, Prompt] | Window) -> Window:
+    document_id, prompt = (document.document_id, document.token_ids) if isinstance(document, Window) else document
+    start = document.start if isinstance(document, Window) else 0
+    return Window(document_id=document_id, start=start, token_ids=tuple(model.tokenize(prompt).tolist()))
 
 
 def _best(peaks: Sequence[_Peak], n: int) -> list[_Peak]:
@@ -99,21 +104,25 @@ def _best(peaks: Sequence[_Peak], n: int) -> list[_Peak]:
 
 def _peaks(
     model: ReplacementModel,
-    document_id: str,
-    token_ids: Int[Tensor, " pos"],
+    window: Window,
     scores: Float[Tensor, "member pos"],
     factors: Float[Tensor, " member"],
 ) -> list[_Peak]:
     """The one of a document, or none."""
-    scores[:, ~scorable(model, token_ids)] = 0
+    token_ids = torch.tensor(window.token_ids, device=scores.device)
+    scores[:, ~(scorable(model, token_ids) & scores.isfinite().all(0))] = 0
     together = (factors @ scores).cpu()
     strength = float(together.max())
     if strength <= 0:
         return []
     # argmax does not say which of equal ones it gives
     pos = int((together == strength).nonzero()[0, 0])
-    ids = tuple(token_ids.tolist())
-    return [_Peak(document_id=document_id, strength=strength, pos=pos, token_ids=ids, scores=scores.cpu())]
+    return [
+        _Peak(
+            document_id=window.document_id, document_start=window.start, strength=strength, pos=pos,
+            token_ids=window.token_ids, scores=scores.cpu(),
+        )
+    ]  # fmt: skip
 
 
 def _row(
@@ -131,6 +140,7 @@ def _row(
         "activation": peak.strength,
         "member_activations": (peak.scores[:, peak.pos] + 0.0).tolist(),
         "context": separator.join(shown[near]).strip(" "),
+        "document_start": peak.document_start,
         "window_start": start,
         "window_tokens": tokens,
         "window_activations": (factors.cpu() @ peak.scores[:, start:stop]).tolist(),

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tracer.attribution.precision import Precision, rounded_to_tf32
+from tracer.harvest.stable_top import stable_top
 from tracer.model.nonlinearity import JumpReLU, TopK
 from tracer.model.transcoders import LayerTranscoder
 
@@ -118,18 +119,21 @@ def _above(tiles: Iterator[tuple[int, Tensor]], threshold: Float[Tensor, " featu
 
 
 def _best(tiles: Iterator[tuple[int, Tensor]], nonlinearity: TopK) -> Firing:
-    """The `k` largest of each position over all tiles, without those that are zero or become it."""
+    """The `k` largest of each position over all tiles, without those that are zero or become it.
+
+    Of equal ones the lower features, so that the choice does not hang on the size of tiles.
+    """
     best: list[tuple[Tensor, Tensor]] = []
     for first, tile in tiles:
-        candidates = tile.relu() if nonlinearity.rectify == "before" else tile
-        top = candidates.topk(min(nonlinearity.k, len(tile)), dim=0)
-        best.append((top.values, top.indices + first))
-        values, features = (torch.cat(parts) for parts in zip(*best, strict=True))
-        kept = values.topk(min(nonlinearity.k, len(values)), dim=0)
-        best = [(kept.values, features.gather(0, kept.indices))]
+        top, column = stable_top(tile.T, nonlinearity.k)
+        best.append((top, column + first))
+        values, features = (torch.cat(parts, dim=1) for parts in zip(*best, strict=True))
+        kept, column = stable_top(values, nonlinearity.k)
+        best = [(kept, features.gather(1, column))]
     values, features = best[0]
-    values = values.relu() if nonlinearity.rectify == "after" else values
-    rank, place = (values != 0).nonzero(as_tuple=True)
-    feature, value = features[rank, place], values[rank, place]
-    order = (feature * values.shape[1] + place).argsort()
+    # what ReLU makes zero is left out, so that it comes to the same before the choice and after it
+    values = values if nonlinearity.rectify == "no" else values.relu()
+    place, rank = (values != 0).nonzero(as_tuple=True)
+    feature, value = features[place, rank], values[place, rank]
+    order = (feature * len(values) + place).argsort()
     return Firing(feature=feature[order], place=place[order], value=value[order])

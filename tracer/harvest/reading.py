@@ -1,8 +1,9 @@
 """From windows to what their features do: one forward pass up to the last layer needed, then the encoders.
 
 Left out are the special token in front (a chat model's whole opening), special tokens anywhere, and positions of high
-norm: where the stream in front of any of the layers run has more than `high_norm_ratio` times the median norm that
-it has over the window's other positions. Such positions gather attention, and features fire there for no text.
+norm: where the stream in front of any of the layers run has more than `high_norm_ratio` times its median norm over the
+window, which is taken over all positions but the other kinds left out; of an even number the lower middle one. Such
+positions gather attention, and features fire there for no text.
 """
 
 from collections.abc import Callable, Sequence

@@ -59,6 +59,7 @@ class Harvester:
         self._n_features = {encoder.layer: len(encoder.transcoder.b_enc) for encoder in reader.encoders}
         self._hashes = token_hashes(d_vocab, token_text)
         self._known: dict[str, Candidates] = {}
+        self._known_before = self._known
 
     def harvest(self, windows: Sequence[Window], batch_tokens: int) -> HarvestedShard:
         """One pass over the windows of whole documents, those of a document one after another.
@@ -67,7 +68,7 @@ class Harvester:
             windows: the windows; none gives no tables.
             batch_tokens: positions that are run at once.
         """
-        shard = HarvestedShard()
+        shard, self._known_before = HarvestedShard(), self._known
         examples = ExampleCandidates(self._n_features, self._hashes, rule_of(self._examples), self._known)
         accumulators: list[Accumulator] = [examples, *self._accumulators()]
         for batch in batches_of(windows, batch_tokens):
@@ -80,6 +81,10 @@ class Harvester:
                 shard.tables |= accumulator.tables()
             self._known = examples.known
         return shard
+
+    def forget(self) -> None:
+        """Forget the examples of the last shard: it came to nothing, so they must not stand in the way of others."""
+        self._known = self._known_before
 
     def _accumulators(self) -> list[Accumulator]:
         return [

@@ -54,12 +54,12 @@ class TokenSums:
 
     def _rows(self, layer: int) -> pl.DataFrame:
         found = {name: counts.total() for name, counts in self._by_feature[layer].items()}
-        keys = torch.cat([keys for keys, _ in found.values()]).unique()
+        keys = torch.cat([own.cpu() for own, _ in found.values()]).unique()  # where nothing occurred there is no device
         columns = {"layer": torch.full_like(keys, layer)}
         columns |= {"feature": keys // self._d_vocab, "token_id": keys % self._d_vocab}
         for name, (own, n) in found.items():
             columns[name] = torch.zeros_like(keys)
-            columns[name][torch.searchsorted(keys, own.to(keys.device))] = n
+            columns[name][torch.searchsorted(keys, own.cpu())] = n.cpu()
         return as_frame(columns)
 
 

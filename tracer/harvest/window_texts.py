@@ -36,13 +36,20 @@ def token_hashes(d_vocab: int, token_text: Callable[[int], str]) -> Int[Tensor, 
 def text_hashes(token_ids: Int[Tensor, "window pos"], hashes: Int[Tensor, " vocab"]) -> Int[Tensor, "window pos"]:
     """For each position a hash of the plain texts of the last `N_TEXT_TOKENS` tokens, its own among them.
 
-    What stands behind a position does not move it, so firings of equal text are near-duplicates.
+    What stands behind a position does not move it, so firings of equal text are near-duplicates. Where nothing is left
+    of any of these tokens, they count as they are, or else all such firings would be of one text.
 
     Args:
         token_ids: tokens, `PADDING` behind shorter windows.
         hashes: as `token_hashes` gives them.
     """
     found = torch.where(token_ids == PADDING, _NOTHING, hashes.to(token_ids.device)[token_ids.clamp(min=0)])
+    total = _summed(found)
+    return torch.where(total == _NOTHING, _summed(token_ids - PADDING), total)
+
+
+def _summed(found: Int[Tensor, "window pos"]) -> Int[Tensor, "window pos"]:
+    """For each position a hash of the last `N_TEXT_TOKENS` numbers, its own among them, without those of nothing."""
     total = torch.zeros_like(found)
     for back in range(min(N_TEXT_TOKENS, found.shape[1])):
         earlier = found[:, : found.shape[1] - back]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import polars as pl
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -65,8 +64,3 @@ def document_key(document_id: str) -> int:
 def document_id(key: int) -> str:
     """The inverse of `document_key`."""
     return f"{key + 2**63:016x}"
-
-
-def window_lengths(batch: WindowBatch) -> Int[Tensor, " window"]:
-    """Tokens of each window, the special one included."""
-    return (batch.token_ids != PADDING).sum(1).to(torch.long)

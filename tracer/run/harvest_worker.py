@@ -11,6 +11,7 @@ import torch
 
 from tracer.config.harvest import HarvestConfig
 from tracer.corpus.prompts import Prompt, hash_ids
+from tracer.corpus.tokens import SpecialTokenRule
 from tracer.corpus.windows import Window, windows_of
 from tracer.harvest.coactivation import CoactivationCounts
 from tracer.harvest.de_embedding import EXCITED_SITES, feature_excitations
@@ -128,7 +129,8 @@ class HarvestWorker:
         batch_tokens = max(MIN_BATCH_TOKENS, self.config.harvest.batch_tokens >> n_halved)
         try:
             with phase("harvest"):
-                shard = self._harvester.harvest([*self._windows(wanted)], batch_tokens)
+                windows = _windows(wanted, self.model.special_token_rule, self.config.harvest.windows.window_tokens)
+                shard = self._harvester.harvest([*windows], batch_tokens)
         except Exception as error:
             if type(error).__name__ in SPOILS_THE_PROCESS and len(wanted) == 1:
                 raise SpoilingPromptError(wanted[0].prompt_id) from error
@@ -149,6 +151,10 @@ class HarvestWorker:
             tables["documents"] = rows.from_records(by_name["documents"], records)
             tables["failures"] = rows.from_records(by_name["failures"], failures)
             return tables | {name: rows.as_table(by_name[name], frame) for name, frame in shard.tables.items()}
+
+    def forget(self) -> None:
+        """As `RememberingWorker.forget`."""
+        self._harvester.forget()
 
     def feature_logits(self, features: Features, n_tokens: int) -> pa.Table:
         """As `Worker.feature_logits`; a harvest lists all features at once, see `weights_table`."""
@@ -184,15 +190,6 @@ class HarvestWorker:
             n_features = [self._n_features.get(layer, 0) for layer in range(max(self._n_features) + 1)]
             yield CoactivationCounts(self._chosen, n_features)
 
-    def _windows(self, documents: Sequence[Prompt]) -> Iterator[Window]:
-        for document in documents:
-            yield from windows_of(
-                document.prompt_id,
-                document.token_ids,
-                self.model.special_token_rule,
-                window_tokens=self.config.harvest.windows.window_tokens,
-            )
-
     def _document(
         self, prompt: Prompt, shard_id: str, counted: dict[str, DocumentCounts], failed: set[str]
     ) -> dict[str, Any]:
@@ -209,6 +206,11 @@ class HarvestWorker:
             "status": "failed" if prompt.prompt_id in failed else "harvested",
             "metadata": json.dumps(prompt.metadata, sort_keys=True, ensure_ascii=False),
         }
+
+
+def _windows(documents: Sequence[Prompt], rule: SpecialTokenRule, window_tokens: int) -> Iterator[Window]:
+    for document in documents:
+        yield from windows_of(document.prompt_id, document.token_ids, rule, window_tokens=window_tokens)
 
 
 def _is_wanted(sae: Dictionary, layers: Sequence[int] | None) -> bool:

@@ -19,6 +19,7 @@ from rich.console import Console
 from tracer import __version__
 from tracer.aggregate.harvest.build import HarvestParts, build_harvest
 from tracer.config.harvest import HarvestConfig
+from tracer.config.run import result_settings
 from tracer.errors import ArtifactError, RunError
 from tracer.run.aggregating import MARKER, parts_of
 from tracer.run.folder import AGGREGATES, DATABASE_NAME, existing, local_database, written
@@ -236,7 +237,7 @@ def _harvest_row(record: RunRecord, seconds: float) -> dict[str, Any]:
 def _inputs_hash(record: RunRecord, parts: dict[str, list[Part]]) -> str:
     inputs = {
         "parts": sorted(part.sha256 for listed in parts.values() for part in listed),
-        "harvest": harvest_config(record).harvest.model_dump(mode="json"),
+        "harvest": result_settings(harvest_config(record).harvest),
         "versions": [SCHEMA_VERSION, __version__],
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]

@@ -57,7 +57,7 @@ class RunSession(Session):
             telling(self.console, "aggregating") as say,
         ):
             build_results(self.record, self.store, parts, self.workers, seconds=self.seconds(), folder=root, say=say)
-            label(root / DATABASE_NAME, self.console)
+            label(root / DATABASE_NAME, self.console, self.store)
         mark_current(self.store, hash_of_inputs)
 
     def result(self, *, with_database: bool = True) -> RunResult:

@@ -12,8 +12,9 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tracer.aggregate.tasks import Block, Result, Shared
+from tracer.config import RunnerConfig
 from tracer.errors import RunError, TracerError
-from tracer.run.cluster import short_message
+from tracer.run.cluster import connect, short_message
 
 N_TRIES = 3
 """Of a block whose process is lost."""
@@ -38,12 +39,46 @@ def ray_tasks(
         try:
             yield ray.get(running.popleft())
         except RayError as error:
-            cause = error.cause if isinstance(error, RayTaskError) else None
-            if isinstance(cause, TracerError | OSError):
-                raise cause from None
-            raise RunError(
-                f"{function.__name__}",
-                found=short_message(error),
-                expected="a block of work that ends",
-                to_do="Lower aggregate.memory_limit_bytes where memory ran out, or use --inline to see where it fails.",
-            ) from error
+            raise _as_error(function.__name__, error) from error
+
+
+def ray_model_tasks(
+    function: Callable[[Shared, Block], Result], shared: Shared, blocks: Iterable[Block], runner: RunnerConfig
+) -> list[Result]:
+    """One task for each block, all at once, wherever there is room for an actor; for work that loads the model. Ray is
+    started where it is not up, and ended again.
+
+    Args:
+        function: the work.
+        shared: what all blocks are given.
+        blocks: the blocks.
+        runner: what a task needs of a machine.
+
+    Raises:
+        RunError: the process of a block was lost again and again.
+    """
+    owns_ray = connect()
+    try:
+        task = ray.remote(function).options(
+            num_cpus=runner.cpus_per_actor, num_gpus=runner.gpus_per_actor, resources=runner.resources_per_actor,
+            max_retries=N_TRIES - 1,
+        )  # fmt: skip
+        return ray.get([task.remote(shared, block) for block in blocks])
+    except RayError as error:
+        raise _as_error(function.__name__, error) from error
+    finally:
+        if owns_ray:
+            ray.shutdown()
+
+
+def _as_error(name: str, error: RayError) -> Exception:
+    """The error of the work itself where it is one to tell, else that of its process."""
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    if isinstance(cause, TracerError | OSError):
+        return cause
+    return RunError(
+        name,
+        found=short_message(error),
+        expected="a block of work that ends",
+        to_do="Lower aggregate.memory_limit_bytes where memory ran out, or use --inline to see where it fails.",
+    )

@@ -76,6 +76,14 @@ class FeatureWorker(Protocol):
         """A table of a harvest that needs no corpus, for every feature."""
 
 
+@runtime_checkable
+class RememberingWorker(Protocol):
+    """A worker that leaves out of a shard what earlier shards make needless."""
+
+    def forget(self) -> None:
+        """Forget the last shard, which came to nothing after `trace`, or in it."""
+
+
 AnyConfig = RunConfig | HarvestConfig
 WorkerMaker = Callable[[Any], Worker]
 """Takes the configuration of the work, for a worker's machine."""
@@ -183,6 +191,8 @@ class ShardRunner:
                 with phase("write"):
                     parts = _write(self._store, self._tables, tables, assignment)
         except Exception as error:  # noqa: BLE001  a shard must not end a run of a thousand
+            if isinstance(self._worker, RememberingWorker):
+                self._worker.forget()
             return _shard_error(assignment, error)
         return Receipt(
             shard_id=shard.shard_id,

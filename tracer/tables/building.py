@@ -14,11 +14,10 @@ import pyarrow as pa
 
 from tracer.errors import ArtifactError
 from tracer.files.writing import rename_durably
-from tracer.tables.database import Connection, connect
+from tracer.tables.database import Connection
 from tracer.tables.declare import Table
 from tracer.tables.parts import Part, check_content
 from tracer.tables.quoting import literal, quoted
-from tracer.tables.schema import TABLES
 
 NO_ROOM = os.strerror(errno.ENOSPC)
 Limits = dict[str, str | bool | int | float | list[str]]
@@ -208,23 +207,6 @@ def insert_columns(connection: Connection, table: Table, columns: Mapping[str, A
     schema = table.arrow_schema()
     arrays = [pa.array(columns[field.name], from_pandas=False).cast(field.type) for field in schema]
     insert_rows(connection, table, pa.Table.from_arrays(arrays, schema=schema))
-
-
-def write_labels(path: Path, method: str, labels: pa.Table, failures: pa.Table) -> None:
-    """Replace the labels of `method` and its failures (whose item ids begin with its name) in one transaction.
-
-    Raises:
-        ArtifactError: as `connect` and `insert_rows`.
-    """
-    with connect(path, read_only=False) as connection:
-        connection.execute("BEGIN")
-        connection.execute("DELETE FROM labels WHERE method = ?", [method])
-        connection.execute("DELETE FROM failures WHERE stage = 'label' AND starts_with(item_id, ? || ' ')", [method])
-        insert_rows(connection, TABLES["labels"], labels)
-        insert_rows(connection, TABLES["failures"], failures)
-        connection.execute("UPDATE runs SET n_failures = (SELECT count(*) FROM failures)")
-        connection.execute("COMMIT")
-        connection.execute("CHECKPOINT")
 
 
 def _escape_pattern(path: str) -> str:

@@ -166,28 +166,6 @@ COMPONENTS = Table(
     ),
 )
 
-LABELS = Table(
-    name="labels",
-    grain="feature x labeller",
-    key=("target_kind", "layer", "feature", "method"),
-    made_by="aggregate",
-    columns=(
-        Column("target_kind", "text", "feature (groups later)"),
-        LAYER,
-        FEATURE,
-        Column("label", "text", "short text, at most 80 characters"),
-        Column("description", "text", "one or two sentences"),
-        Column("kind", "text", "input (what it fires on), output (what it promotes), both, or unclear"),
-        Column("method", "text", "who labelled: `rule` is the embedded labeller, no language model"),
-        Column("rule_kind", "text", "at, before or context: where the rule looks for its tokens; null without a rule"),
-        Column("rule_tokens", "list[text]", "the rule's tokens"),
-        Column("precision", "float", "share of positions where the rule holds at which the feature fires", "share"),
-        Column("recall", "float", "share of the feature's firings at which the rule holds", "share"),
-        Column("confidence", "float", "F1 of the rule", "share"),
-        Column("provenance", "text", "labeller version and what its figures were measured on"),
-    ),
-)
-
 RUNS = Table(
     name="runs",
     grain="run",
@@ -219,6 +197,6 @@ RUNS = Table(
 )
 
 FEATURE_TABLES = (
-    RUNS, FEATURES, FEATURE_TOKENS, FEATURE_ACTIVATION_HIST, EXAMPLES, EDGE_STATS, COMPONENTS, LABELS,
+    RUNS, FEATURES, FEATURE_TOKENS, FEATURE_ACTIVATION_HIST, EXAMPLES, EDGE_STATS, COMPONENTS,
     FEATURE_COUNTS, TOKEN_COUNTS, FEATURE_LOGITS,
 )  # fmt: skip

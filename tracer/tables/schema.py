@@ -8,6 +8,7 @@ from tracer.tables.frequency_tables import FREQUENCY_TABLES
 from tracer.tables.graph_tables import GRAPH_TABLES
 from tracer.tables.harvest_tables import HARVEST_SHARD_TABLES
 from tracer.tables.hypergraph_tables import HYPERGRAPH_TABLES
+from tracer.tables.label_tables import LABEL_TABLES
 
 DATABASE_NAME = "results.duckdb"
 """All tables of a run in one file of this name, in its folder."""
@@ -15,7 +16,8 @@ SCHEMA_VERSION = 2
 """Written into every Parquet part; a part of another version is refused."""
 
 _TABLES = (
-    *GRAPH_TABLES, *ATTENTION_TABLES, *FEATURE_TABLES, *FREQUENCY_TABLES, *HYPERGRAPH_TABLES, *CIRCUIT_TABLES
+    *GRAPH_TABLES, *ATTENTION_TABLES, *FEATURE_TABLES, *FREQUENCY_TABLES, *HYPERGRAPH_TABLES, *CIRCUIT_TABLES,
+    *LABEL_TABLES,
 )  # fmt: skip
 TABLES: dict[str, Table] = {table.name: table for table in _TABLES}
 

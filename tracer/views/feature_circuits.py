@@ -33,7 +33,7 @@ EDGES = f"""
     FROM edge_stats AS e
     LEFT JOIN best_label AS l ON {{end}}_kind = 'feature' AND ({{end}}_layer, {{end}}_feature) = (l.layer, l.feature)
     WHERE e.{{other}}_kind = 'feature' AND e.{{other}}_layer = $layer AND e.{{other}}_feature = $feature
-    ORDER BY edge_score_sum DESC, kind, e.{{end}}_layer, e.{{end}}_feature LIMIT {N_EDGES}
+    ORDER BY edge_score_sum DESC, kind, e.{{end}}_layer, e.{{end}}_feature, {{token}} LIMIT {N_EDGES}
 """
 
 

@@ -22,15 +22,8 @@ from tracer.views.records import (
 LARGEST_Q = 0.05
 """Pairs up to this q are said to co-occur beyond chance."""
 
-BEST_LABEL = """
-    best_label AS (
-        SELECT layer, feature, label FROM labels WHERE target_kind = 'feature'
-        QUALIFY row_number() OVER (
-            PARTITION BY layer, feature ORDER BY method = 'rule', confidence DESC NULLS LAST, method
-        ) = 1
-    )
-"""
-"""One label per feature: a rule gives way to any other labeller."""
+BEST_LABEL = "best_label AS (SELECT layer, feature, label FROM labels WHERE target_kind = 'feature')"
+"""One label per feature: the current one."""
 
 Q_USED = "coalesce(q_above_stratified, q_above)"
 """What pairs are judged by: the null within strata, where there are strata."""
@@ -100,7 +93,7 @@ EDGES = f"""
     LIMIT {{n}}
 """
 
-LABEL_METHODS = "SELECT DISTINCT method FROM labels ORDER BY method"
+LABEL_METHODS = "SELECT DISTINCT method FROM labels WHERE target_kind = 'feature' ORDER BY method"
 
 
 def read_run(database: Path) -> dict[str, Any]:

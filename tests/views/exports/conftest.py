@@ -18,8 +18,8 @@ def awkward_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with connect(database, read_only=False) as connection:
         for statement in (
             "UPDATE runs SET corpus = corpus || chr(0)",
-            "UPDATE labels SET label = repeat('long ', 200), description = chr(0) || description WHERE feature = 0",
-            "UPDATE labels SET label = ' ' || chr(0) WHERE feature = 1",
+            "UPDATE all_labels SET label = repeat('long ', 200), description = chr(0) || description WHERE feature = 0",
+            "UPDATE all_labels SET label = ' ' || chr(0) WHERE feature = 1",
             "UPDATE features SET top_tokens = list_transform(top_tokens, lambda token: chr(0) || token)",
             "UPDATE features SET top_token_logits = list_transform(top_token_logits, lambda logit: 'inf'::DOUBLE) "
             "WHERE layer = 0 AND feature = 10",

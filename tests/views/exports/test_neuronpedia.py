@@ -198,7 +198,11 @@ def test_a_line_with_other_fields_is_refused(exported: Path, tmp_path: Path):
             list(damaged(exported, folder, gzip.compress(f"{line}\n{text}\n".encode())).features())
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}" * 100)[:-9], gzip.compress(b"[1]\n")])
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"{}" * 100)[:-9], gzip.compress(b"[1]\n")],
+    ids=["no gzip", "cut short", "no object"],
+)
 def test_a_damaged_batch_is_refused(exported: Path, tmp_path: Path, content: bytes):
     with pytest.raises(DataError):
         list(damaged(exported, tmp_path, content).features())

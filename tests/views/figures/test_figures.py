@@ -16,7 +16,8 @@ from tests.tables.tiny_run import build_tiny_run
 from tracer import Results
 from tracer.views.figures import comparisons, components, distributions
 from tracer.views.figures.circuit import circuit
-from tracer.views.figures.style import apart, figure_text
+from tracer.views.figures.graph import graph
+from tracer.views.figures.style import apart, figure_text, heat_map, new_figure
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,27 @@ def test_a_graph_shows_tokens_answers_and_a_key_of_labels(results: Results) -> N
     layer, feature = strongest["layer"], strongest["feature"]
     assert f"1  L{layer}/{feature}  {found.labels[layer, feature]}" in key
     assert len(figure.axes[0].patches) == found.edges.height
+
+
+def test_two_dollars_in_a_label_or_a_token_are_no_formula(results: Results) -> None:
+    label, token = r"<script>alert(1)</script> [red]$\frac$", r"$\sqrt$"
+    found = results.graphs.one(results.sql("SELECT prompt_id FROM graphs ORDER BY ALL LIMIT 1").item())
+    features = found.nodes.filter(pl.col("kind") == "feature")
+    labels = {(row["layer"], row["feature"]): label for row in features.iter_rows(named=True)}
+    nodes = found.nodes.with_columns(token=pl.lit(token))
+    written = texts(graph(nodes, found.edges, title=token, note=label, labels=labels))
+    assert token in written
+    assert any(label in text for text in written)
+    matrix = np.array([[0.2, 0.7]])
+    figure = new_figure(4.0, 3.0)
+    heat_map(figure.subplots(), matrix, rows=[label], columns=[token, label], label=token, is_annotated=True)
+    assert {label, token} <= texts(figure)
+    members = pl.DataFrame({
+        "kind": ["feature", "logit"], "layer": [0, -1], "feature": [3, 7], "label": [r"says $\frac$", token],
+        "frequency": [1.0, 0.5], "weight": [1.0, 0.5],
+    })  # fmt: skip
+    edges = pl.DataFrame(schema={name: pl.Int64 for name in ("source_kind", "source_layer", "frequency")})
+    assert {token, r"says $\frac$"} <= texts(circuit(members, edges, title=label))
 
 
 def test_a_difference_is_coloured_both_ways_from_zero(results: Results) -> None:

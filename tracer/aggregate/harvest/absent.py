@@ -23,7 +23,7 @@ N_TOKENS, N_NEIGHBOURS = 3, 5
 """Tokens and neighbours of a feature that make a window a near miss."""
 NOWHERE = -1
 Ints = npt.NDArray[np.int64]
-Places = npt.NDArray[np.int16]
+Places = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class ReferenceWindows:
             ORDER BY document_key, window_start
         """).fetchall()
         place = {(document, start): place for place, (document, start, _) in enumerate(rows)}
-        peaks = {layer: np.full((n, len(rows)), NOWHERE, np.int16) for layer, n in n_features.items()}
+        peaks = {layer: np.full((n, len(rows)), NOWHERE, np.int32) for layer, n in n_features.items()}
         reader = connection.sql(
             "SELECT document_key, window_start, layer, features, pos FROM part_reference_firings"
         ).to_arrow_reader(64)
@@ -72,14 +72,18 @@ class ReferenceWindows:
             return CHOSEN_SCHEMA.empty_table()
         draws = self._draws(layer, alive, settings.seed)
         is_absent = self.peaks[layer][alive] == NOWHERE
-        found = [self._rows("random", layer, alive, _first_drawn(draws, is_absent, settings.n_random))]
+        found = [
+            self._rows(
+                "random", layer, alive, _first_drawn(draws, is_absent, settings.n_random), seed=settings.seed + 1
+            )
+        ]
         at_token = self._at_tokens(connection, layer, alive)
         at_neighbour, which = self._at_neighbours(connection, layer, alive)
         is_near = is_absent & ((at_token != NOWHERE) | (at_neighbour != NOWHERE))
         chosen = _first_drawn(draws, is_near, settings.n_near_miss)
         pos = np.where(at_token != NOWHERE, at_token, at_neighbour)
         reasons = np.where(at_token != NOWHERE, "token", which)
-        found.append(self._rows("near_miss", layer, alive, chosen, pos, reasons))
+        found.append(self._rows("near_miss", layer, alive, chosen, pos, reasons, seed=settings.seed))
         return pa.concat_tables(found)
 
     def _draws(self, layer: int, features: Ints, seed: int) -> Ints:
@@ -96,14 +100,14 @@ class ReferenceWindows:
             QUALIFY rank <= {N_TOKENS} ORDER BY rank, feature
         """).fetchnumpy()
         tokens, inverse = np.unique(rows["token_id"], return_inverse=True)
-        first = np.full((len(tokens), len(self.token_ids)), NOWHERE, np.int16)
+        first = np.full((len(tokens), len(self.token_ids)), NOWHERE, np.int32)
         for window, token_ids in enumerate(self.token_ids):
             # position 0 never fires; later places are put first, so that the earliest one stays
             pos = np.arange(len(token_ids) - 1, 0, -1)
             found = np.searchsorted(tokens, token_ids[pos])
             is_known = (found < len(tokens)) & (tokens[np.minimum(found, len(tokens) - 1)] == token_ids[pos])
             first[found[is_known], window] = pos[is_known]
-        places = np.full((len(features), len(self.token_ids)), NOWHERE, np.int16)
+        places = np.full((len(features), len(self.token_ids)), NOWHERE, np.int32)
         for rank in range(1, N_TOKENS + 1):
             is_rank = rows["rank"] == rank
             row = np.searchsorted(features, rows["feature"][is_rank])
@@ -121,7 +125,7 @@ class ReferenceWindows:
             WINDOW alike AS (PARTITION BY feature ORDER BY cosine DESC, neighbour_layer, neighbour_feature)
             QUALIFY rank <= {N_NEIGHBOURS} ORDER BY rank, feature
         """).fetchall()
-        places = np.full((len(features), len(self.token_ids)), NOWHERE, np.int16)
+        places = np.full((len(features), len(self.token_ids)), NOWHERE, np.int32)
         names = np.full(places.shape, "token", object)
         row_of = {int(feature): row for row, feature in enumerate(features)}
         for feature, neighbour_layer, neighbour, _ in rows:
@@ -140,11 +144,13 @@ class ReferenceWindows:
         chosen: tuple[Ints, Ints, Ints],
         pos: Places | None = None,
         reasons: npt.NDArray[np.object_] | None = None,
+        *,
+        seed: int,
     ) -> pa.Table:
         row, rank, window = chosen
         if pos is None:
             lengths = np.array([len(token_ids) for token_ids in self.token_ids])[window]
-            draws = self._draws(layer, features, seed=1)[row, window]
+            draws = self._draws(layer, features, seed)[row, window]
             places = 1 + draws % np.maximum(lengths - 1, 1)
         else:
             places = pos[row, window].astype(np.int64)

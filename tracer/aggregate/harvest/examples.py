@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from tracer.aggregate.sql import read_sql
 from tracer.config.harvest import ExampleConfig
 from tracer.harvest.examples import N_CONTEXT_AFTER, N_CONTEXT_BEFORE, example_split
-from tracer.harvest.windows import document_key
+from tracer.harvest.windows import document_id
 from tracer.tables.building import insert_rows
 from tracer.tables.database import Connection
 from tracer.tables.harvest_tables import HARVEST_EXAMPLES
@@ -40,15 +40,6 @@ class ExampleWriter:
             "n_context_before": N_CONTEXT_BEFORE, "n_context_after": N_CONTEXT_AFTER,
         }  # fmt: skip
         self._vocabulary = _vocabulary(connection)
-        ids = [name for (name,) in connection.execute("SELECT document_id FROM documents").fetchall()]
-        documents = pa.table({
-            "document_key": pa.array([document_key(document_id) for document_id in ids], pa.int64()),
-            "document_id": pa.array(ids, pa.string()),
-            "split": pa.array([example_split(document_id) for document_id in ids], pa.string()),
-        })
-        connection.register("given_splits", documents)
-        connection.execute("CREATE TEMP TABLE document_splits AS SELECT * FROM given_splits")
-        connection.unregister("given_splits")
         connection.execute("""
             CREATE TEMP TABLE texts AS
             SELECT text_hash, sum(n)::BIGINT AS n FROM part_text_counts
@@ -77,6 +68,7 @@ class ExampleWriter:
 
     def _with_texts(self, rows: pa.Table) -> pa.Table:
         columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
+        columns["document_id"], columns["split"] = _documents(rows["document_key"])
         pos, shown_from = (rows[name].to_numpy() for name in ("pos", "shown_from"))
         shown, ends = _flat(rows["shown_ids"])
         columns["window_start"] = rows["shown_from"]
@@ -102,6 +94,14 @@ def _vocabulary(connection: Connection) -> pa.Array:
     """Texts by token id, empty where the corpus has none of it."""
     texts = dict(connection.execute("SELECT token_id, token FROM token_counts").fetchall())
     return pa.array([texts.get(token_id, "") for token_id in range(max(texts, default=-1) + 1)], pa.string())
+
+
+def _documents(keys: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """For each key the document's id and its split."""
+    encoded = keys.combine_chunks().dictionary_encode()
+    ids = [document_id(key) for key in encoded.dictionary.to_pylist()]
+    splits = [example_split(name) for name in ids]
+    return pa.array(ids, pa.string()).take(encoded.indices), pa.array(splits, pa.string()).take(encoded.indices)
 
 
 def _flat(lists: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:

@@ -12,7 +12,7 @@ WITH chosen AS (
 )
 SELECT chosen.* EXCLUDE (window_start, text_hash),
     window_start AS document_start,
-    document_id, split, texts.n - 1 AS copies,
+    texts.n - 1 AS copies,
     greatest(pos - $n_before, 0) AS shown_from,
     token_ids[greatest(pos - $n_before, 0) + 1 : pos + $n_after + 1] AS shown_ids,
     token_ids[greatest(pos - $n_context_before, 0) + 1 : pos + $n_context_after + 1] AS context_ids,
@@ -20,5 +20,4 @@ SELECT chosen.* EXCLUDE (window_start, text_hash),
     token_ids[pos + 1] AS token_id
 FROM chosen
 JOIN part_harvest_windows USING (document_key, window_start)
-JOIN document_splits USING (document_key)
 LEFT JOIN texts USING (text_hash)

@@ -26,8 +26,10 @@ WHERE layer = $layer AND feature BETWEEN $first AND $last AND isfinite(activatio
 ORDER BY feature, rank
 """
 LABELS_SQL = """
-SELECT feature, method, label, description, provenance FROM labels
-WHERE target_kind = 'feature' AND layer = $layer AND feature BETWEEN $first AND $last ORDER BY feature, method
+SELECT feature, method, label, description, provenance FROM all_labels
+WHERE target_kind = 'feature' AND layer = $layer AND feature BETWEEN $first AND $last
+QUALIFY row_number() OVER (PARTITION BY feature, method ORDER BY is_current DESC, created_at DESC, label_id) = 1
+ORDER BY feature, method
 """
 
 Effects = tuple[tuple[str, float], ...]

@@ -21,6 +21,7 @@ from tracer.tables.database import Connection, connect
 from tracer.views.exports.circuit_tracer_features import FileForm, export_circuit_tracer
 from tracer.views.exports.feature_pack import FOLDER_NAME
 from tracer.views.exports.folders import new_folder
+from tracer.views.exports.labelled_groups import labelled_groups
 from tracer.views.exports.scans import Scan, scan_of
 from tracer.views.exports.tally import ExportSummary, Progress
 from tracer.views.readings import BEST_LABEL
@@ -184,6 +185,7 @@ def export_for_viewer(
         scan: where viewers look for the features; when not given, that folder for the form `files`, else the place of
             the run's transcoders on the hub, or the last part of their path.
         groups: named groups, which every graph gets as far as it has their nodes; their labels go before the run's.
+            None given: the run's own groups, as far as they have labels.
         progress: told how far the features are.
 
     Raises:
@@ -204,16 +206,14 @@ def export_for_viewer(
             (inner / FOLDER_NAME).rename(folder / FOLDER_NAME)
             inner.rmdir()
         with connect(database) as connection:
-            graphs = [
-                _write_graph(connection, folder, graph_id, where.name, pruning, groups or Groups())
-                for graph_id in graph_ids
-            ]
+            graphs = [_write_graph(connection, folder, graph_id, where.name, pruning, groups) for graph_id in graph_ids]
     return ViewerExport(features=replace(features, folder=out), graphs=tuple(graphs), scan=where)
 
 
 def _write_graph(
-    connection: Connection, folder: Path, graph_id: str, scan: str, pruning: dict[str, Any], groups: Groups
+    connection: Connection, folder: Path, graph_id: str, scan: str, pruning: dict[str, Any], given: Groups | None
 ) -> WrittenGraph:
+    groups = labelled_groups(connection, graph_id) if given is None else given
     graph = read_run_graph(connection, graph_id)
     labels = {(layer, feature): label for layer, feature, label in _frame(connection, LABELS, graph_id).iter_rows()}
     record = to_graph_json(

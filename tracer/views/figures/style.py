@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from tracer.corpus.tokens import visible
 
@@ -28,7 +31,18 @@ def new_figure(width: float, height: float) -> Figure:
         width: inches.
         height: inches.
     """
-    return Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout="constrained")
+    return _LiteralFigure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout="constrained")
+
+
+class _LiteralFigure(Figure):
+    """Shows all texts as they are written: two dollars in a label or a token of others are no formula."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        for text in self.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_parse_math(False)
+        with rc_context({"text.parse_math": False}):  # for ticks that are made now
+            super().draw(renderer)
 
 
 def dress(axes: Axes, title: str, *, note: str = "", x: str = "", y: str = "") -> None:
