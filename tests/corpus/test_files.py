@@ -54,9 +54,7 @@ def test_text_has_one_prompt_per_line_under_the_text_column_and_blank_lines_are_
     [
         ("a.jsonl", b'{"text": "a"}\n{"text": \n', "line 2", "no JSON"),
         ("a.jsonl", b'{"text": "a"}\n["b"]\n', "line 2", "JSON list"),
-        ("a.jsonl", b'{"text": "\xff"}\n', "a.jsonl", "unreadable"),
         ("a.jsonl", b"[" * 100_000 + b"\n", "line 1", "no JSON"),
-        ("a.txt", b"caf\xe9\n", "a.txt", "unreadable"),
         ("a.csv", b"text,city\na,b,c\n", "line 2", "3 values"),
         ("a.csv", b"text,city\na\n", "line 2", "1 values"),
         ("a.csv", b"text,text\na,b\n", "line 1", "columns text, text"),
@@ -72,6 +70,20 @@ def test_a_broken_file_is_a_data_error_that_names_the_place(tmp_path, name, cont
         read(path)
     assert where in caught.value.where
     assert found in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"text": "caf\xe9"}\n{"text": "b"}\n'),
+        ("a.txt", b"caf\xe9\nb\n"),
+        ("a.csv", b"text\ncaf\xe9\nb\n"),
+    ],
+)
+def test_bytes_that_are_no_utf8_are_in_their_row_alone(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert [row["text"] for row in read(path)] == ["caf\udce9", "b"]
 
 
 def test_a_truncated_parquet_file_is_a_data_error(tmp_path):

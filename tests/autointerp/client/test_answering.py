@@ -87,8 +87,10 @@ def test_two_wrong_answers_are_an_outcome_and_stay_one(asked) -> None:
 def test_failures_are_rows_and_asked_again_by_their_class(asked) -> None:
     started = asked(faults=Faults(server_error=1.0))
     calls = list(named_calls(3))
-    found = started.answers(calls, answer_mode="json_schema", deadline_s=1.0)
-    assert {(outcome.status, outcome.error_class) for _, outcome in found} == {("failed", "server")}
+    found = started.answers(calls, answer_mode="json_schema", deadline_s=3.0)
+    # where the last request is under way when time is up, that is what the row says
+    assert {outcome.status for _, outcome in found} == {"failed"}
+    assert {outcome.error_class for _, outcome in found} <= {"server", "timeout"}
     n_asked = len(started.results())
     assert n_asked > 3
     kept = started.answers(calls, answer_mode="json_schema", retried_failures=[])
