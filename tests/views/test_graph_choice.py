@@ -27,11 +27,11 @@ def test_among_equals_the_choice_avoids_graphs_whose_features_have_unclear_label
     with connect(copy, read_only=False) as connection:
         connection.execute("UPDATE graphs SET n_nodes = 20, completeness_score = 0.5")
         connection.execute("UPDATE prompts SET is_correct = true, answer_prob = 1.0")
-        connection.execute("UPDATE labels SET kind = 'both'")
+        connection.execute("UPDATE all_labels SET kind = 'both'")
     first = choose_graph(copy)
     of_first = f"(SELECT layer, feature FROM nodes WHERE graph_id = '{first.graph_id}' AND kind = 'feature')"
     with connect(copy, read_only=False) as connection:
-        connection.execute(f"UPDATE labels SET kind = 'unclear' WHERE (layer, feature) IN {of_first}")
+        connection.execute(f"UPDATE all_labels SET kind = 'unclear' WHERE (layer, feature) IN {of_first}")
     second = choose_graph(copy)
     clear = f"""
         SELECT count(*) FROM nodes JOIN labels USING (layer, feature)
