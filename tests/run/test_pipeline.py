@@ -147,7 +147,7 @@ def test_an_interruption_before_the_labels_is_mended_by_the_next_run(relabel, tm
     if not relabel:
         (root / "results.duckdb").unlink()
 
-    def stop(folder, console):
+    def stop(*_):
         raise KeyboardInterrupt
 
     def begin():
