@@ -47,7 +47,7 @@ def test_status_says_how_far_a_run_is_for_people_and_for_programs(capsys, finish
     assert tracer("status", root, "--json") == 0
     status = json.loads(capsys.readouterr().out)
     assert (status["state"], status["n_shards_done"], status["n_prompts_done"]) == ("done", 2, N_PROMPTS)
-    assert set(status["phases"]) == {"forward", "encode", "rows", "prune", "harvest", "write", "other"}
+    assert set(status["phases"]) == {"forward", "encode", "rows", "prune", "write", "other"}
     (actor,) = status["actors"]
     assert actor["busy_seconds"] <= actor["held_seconds"] + 0.01
 

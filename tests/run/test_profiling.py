@@ -37,7 +37,7 @@ def test_a_profiled_run_says_where_its_time_went(tmp_path):
     receipts = Ledger(folder).committed(load_record(folder).shards).values()
     assert len(receipts) == 2
     for receipt in receipts:
-        assert set(receipt.phases) == set(PHASES) - {"harvest"}
+        assert set(receipt.phases) == set(PHASES)
         assert all(seconds > 0 for seconds in receipt.phases.values())
         assert sum(receipt.phases.values()) <= receipt.seconds + 0.001
     assert phases_line(sum_of_phases(receipts)) in printed
@@ -68,16 +68,6 @@ def test_phases_add_up_and_count_nothing_outside_a_profile():
 def test_sums_leave_out_what_was_not_profiled_and_show_what_lies_between_phases():
     profiles = [replace(RECEIPT, phases={"rows": 6.0, "write": 1.0}), replace(RECEIPT, phases={"rows": 2.0}), RECEIPT]
     total = sum_of_phases(profiles)
-    assert total == {
-        "forward": 0.0,
-        "encode": 0.0,
-        "rows": 8.0,
-        "prune": 0.0,
-        "harvest": 0.0,
-        "write": 1.0,
-        "other": 11.0,
-    }
-    assert phases_line(total).endswith(
-        "rows 8.0 (40%), prune 0.0 (0%), harvest 0.0 (0%), write 1.0 (5%), other 11.0 (55%)"
-    )
+    assert total == {"forward": 0.0, "encode": 0.0, "rows": 8.0, "prune": 0.0, "write": 1.0, "other": 11.0}
+    assert phases_line(total).endswith("rows 8.0 (40%), prune 0.0 (0%), write 1.0 (5%), other 11.0 (55%)")
     assert sum_of_phases([RECEIPT]) == {}

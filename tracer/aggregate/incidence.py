@@ -9,6 +9,25 @@ from scipy import sparse
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 PLACES_AT_ONCE = 2**23
+FEATURE_BITS = 32
+
+
+def feature_codes(layer: npt.NDArray[np.integer], feature: npt.NDArray[np.integer]) -> Ints:
+    """One number for each feature, in the order of layer and feature."""
+    return (layer.astype(np.int64) << FEATURE_BITS) + feature.astype(np.int64)
+
+
+def coded_places(codes: Ints) -> tuple[Ints, Ints]:
+    """The layers and features that codes stand for."""
+    return codes >> FEATURE_BITS, codes & ((1 << FEATURE_BITS) - 1)
+
+
+def places_among(among: Ints, codes: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """Where each code is among sorted ones, and whether it is there at all."""
+    if len(among) == 0:
+        return np.zeros(len(codes), np.int64), np.zeros(len(codes), np.bool_)
+    place = np.minimum(np.searchsorted(among, codes), len(among) - 1)
+    return place, among[place] == codes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

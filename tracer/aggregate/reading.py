@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from tracer.aggregate.incidence import Incidence, Ints
+from tracer.aggregate.incidence import FEATURE_BITS, Incidence, Ints, feature_codes
 from tracer.aggregate.state import SCHEMA
 from tracer.tables.database import Connection
 from tracer.tables.quoting import quoted
 
 ROWS_AT_ONCE = 2**20
-FEATURE_BITS, POS_BITS = 32, 20
+POS_BITS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,8 @@ class Items:
 
     def index(self, layer: npt.NDArray[np.integer], second: npt.NDArray[np.integer]) -> Ints:
         """The columns of items that are here, by layer and feature (or head), at any position."""
-        codes = (self.places[:, 0] << FEATURE_BITS) + self.places[:, 1]
-        return np.searchsorted(codes, (layer.astype(np.int64) << FEATURE_BITS) + second.astype(np.int64))
+        codes = feature_codes(self.places[:, 0], self.places[:, 1])
+        return np.searchsorted(codes, feature_codes(layer, second))
 
 
 def feature_incidence(connection: Connection, strata: Ints | None) -> tuple[Items, Incidence]:

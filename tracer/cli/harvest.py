@@ -24,10 +24,7 @@ def harvest(
     from tracer.errors import RunError
     from tracer.run import harvesting
 
-    settings = load_harvest_config(config)
-    given = {"n_actors": actors, "profile": profile or None, "log_file": log_file}
-    update = {name: value for name, value in given.items() if value is not None}
-    settings = settings.model_copy(update={"runner": settings.runner.model_copy(update=update)})
+    settings = load_harvest_config(config).with_runner(n_actors=actors, profile=profile or None, log_file=log_file)
     result = harvesting.harvest(settings, out, inline=inline, console=make_console())
     if result.n_windows == 0:
         raise RunError(

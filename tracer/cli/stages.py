@@ -9,7 +9,6 @@ import typer
 from tracer.cli.printing import make_console, print_summary_of
 
 if TYPE_CHECKING:
-    from tracer.config import RunConfig
     from tracer.run.pipeline import RunResult
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of settings, see configs/demo.yaml")]
@@ -38,9 +37,10 @@ def run(
     log_file: LogFile = None,
 ) -> None:
     """Everything from prompts to tables, labels and a page; run it again to go on after a stop."""
+    from tracer.config import load_config
     from tracer.run import pipeline
 
-    settings = _settings(config, n_actors=actors, profile=profile or None, log_file=log_file)
+    settings = load_config(config).with_runner(n_actors=actors, profile=profile or None, log_file=log_file)
     result = pipeline.run(settings, out, inline=inline, console=make_console())
     print_summary_of(result.root)
     _check_usable(result)
@@ -55,9 +55,10 @@ def trace(
     log_file: LogFile = None,
 ) -> None:
     """Only the first stage: attribution graphs of the corpus, as committed parts."""
+    from tracer.config import load_config
     from tracer.run import pipeline
 
-    settings = _settings(config, n_actors=actors, profile=profile or None, log_file=log_file)
+    settings = load_config(config).with_runner(n_actors=actors, profile=profile or None, log_file=log_file)
     result = pipeline.trace(settings, out, inline=inline, console=make_console())
     make_console().print(f"{result.n_graphs} graphs, {result.n_failures} failures in {result.root}", highlight=False)
     _check_usable(result)
@@ -98,15 +99,6 @@ def config(config: ConfigPath) -> None:
     settings = load_any_config(config)
     typer.echo(json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False))
     typer.echo(f"fingerprint {settings.fingerprint()}", err=True)
-
-
-def _settings(path: Path, **given: int | str | bool | None) -> "RunConfig":
-    """The configuration of a file, with the settings of `runner` that the command line gives."""
-    from tracer.config import load_config
-
-    settings = load_config(path)
-    update = {name: value for name, value in given.items() if value is not None}
-    return settings.model_copy(update={"runner": settings.runner.model_copy(update=update)})
 
 
 def _check_usable(result: "RunResult") -> None:

@@ -5,7 +5,7 @@ results.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -24,6 +24,11 @@ class WorkConfig(Settings):
     model: ModelConfig = Field(description="model and transcoders")
     corpus: CorpusConfig = Field(description="prompts, or documents")
     runner: RunnerConfig = Field(default_factory=RunnerConfig, description="execution")
+
+    def with_runner(self, **given: int | str | bool | None) -> Self:
+        """The same with these settings of `runner`; None leaves one as it is."""
+        update = {name: value for name, value in given.items() if value is not None}
+        return self.model_copy(update={"runner": self.runner.model_copy(update=update)})
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that affect results, as plain data."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tracer import __version__
 from tracer.errors import ArtifactError
+from tracer.run.cached_tables import cached_table
 from tracer.run.folder import AGGREGATES, DATABASE_NAME
 from tracer.run.ledger import Ledger, Receipt
 from tracer.run.record import RunRecord
@@ -165,20 +165,12 @@ def run_row(record: RunRecord, seconds: float) -> dict[str, object]:
 
 
 def _cached_logits(record: RunRecord, store: Store, workers: Workers) -> Callable[[list[tuple[int, int]]], pa.Table]:
-    """Promoted tokens from a worker, kept under the hash of what was asked of which model: a resume loads no model."""
+    """Promoted tokens from a worker."""
     n_tokens = record.run_config.aggregate.n_promoted_tokens
 
     def feature_logits(features: list[tuple[int, int]]) -> pa.Table:
         asked = [record.model, n_tokens, features]
-        hash_of_inputs = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-        name = f"{AGGREGATES}/feature_logits-{hash_of_inputs}/feature_logits.parquet"
-        if store.has([name]):
-            return pq.read_table(pa.BufferReader(store.read(name)))
-        rows = workers.feature_logits(features, n_tokens)
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
-        store.write(name, sink.getvalue().to_pybytes())
-        return rows
+        return cached_table(store, "feature_logits", asked, lambda: workers.feature_logits(features, n_tokens))
 
     return feature_logits
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from tracer import __version__
@@ -22,7 +21,8 @@ from tracer.config.harvest import HarvestConfig
 from tracer.config.run import result_settings
 from tracer.errors import ArtifactError, RunError
 from tracer.run.aggregating import MARKER, parts_of
-from tracer.run.folder import AGGREGATES, DATABASE_NAME, existing, local_database, written
+from tracer.run.cached_tables import cached_table
+from tracer.run.folder import DATABASE_NAME, existing, local_database, written
 from tracer.run.harvest_plan import plan_harvest
 from tracer.run.harvest_worker import make_harvest_worker
 from tracer.run.progress import telling
@@ -120,17 +120,9 @@ class HarvestSession(Session):
         )
 
     def _weights_table(self, name: str) -> pa.Table:
-        """A table of the weights from a worker, kept under the hash of what was asked: a resume loads no model."""
+        """A table of the weights from a worker."""
         asked = [self.record.model, self.config.harvest.weights.model_dump(mode="json"), __version__]
-        hash_of_inputs = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-        file = f"{AGGREGATES}/{name}-{hash_of_inputs}/{name}.parquet"
-        if self.store.has([file]):
-            return pq.read_table(pa.BufferReader(self.store.read(file)))
-        rows = self.workers.weights_table(name)
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
-        self.store.write(file, sink.getvalue().to_pybytes())
-        return rows
+        return cached_table(self.store, name, asked, lambda: self.workers.weights_table(name))
 
 
 def harvest(

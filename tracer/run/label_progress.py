@@ -5,12 +5,11 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from tracer.autointerp.client.answerer import Answerer
 from tracer.autointerp.client.calls import Outcome
-from tracer.run.progress import PLAIN_EVERY_S
+from tracer.run.progress import LiveLine
 
 
 class LabelProgress:
@@ -20,20 +19,18 @@ class LabelProgress:
         self._console, self._answerer = console, answerer
         self._step, self._n_calls = "labels", 0
         self._n_done = self._n_failed = self._n_known = 0
-        self._started = self._shown = time.monotonic()
-        self._live = Live(get_renderable=self._line, console=console, refresh_per_second=2, transient=True)
+        self._started = time.monotonic()
+        self._live = LiveLine(console, self._line)
 
     def __enter__(self) -> "LabelProgress":
-        if self._console.is_terminal:
-            self._live.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end_step()
-        if self._console.is_terminal:
-            self._live.stop()
+        self._live.stop()
 
     def begin(self, step: str, n_calls: int) -> None:
         """As `tracer.autointerp.stage.Watcher.begin`."""
@@ -47,10 +44,7 @@ class LabelProgress:
         self._n_done += 1
         self._n_failed += not outcome.is_ok
         self._n_known += outcome.from_ledger
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._shown > PLAIN_EVERY_S:
-            self._shown = now
-            self._console.print(self._line(), soft_wrap=True)
+        self._live.changed()
 
     def _end_step(self) -> None:
         if self._n_done:

@@ -11,10 +11,12 @@ import torch
 from tracer.run.ledger import Receipt
 
 Phase = Literal["forward", "encode", "rows", "prune", "harvest", "write"]
-PHASES: tuple[Phase, ...] = ("forward", "encode", "rows", "prune", "harvest", "write")
-"""The model's pass; features, errors and targets; rows of the adjacency; pruning and the rows of graphs; a harvest's
-pass; counts over the shard and its parts.
+PHASES: tuple[Phase, ...] = ("forward", "encode", "rows", "prune", "write")
+"""The model's pass; features, errors and targets; rows of the adjacency; pruning and the rows of graphs; counts over
+the shard and its parts.
 """
+HARVEST_PHASES: tuple[Phase, ...] = ("harvest", "write")
+"""A harvest's pass; its parts."""
 _seconds: ContextVar[dict[str, float] | None] = ContextVar("seconds by phase", default=None)
 
 
@@ -58,7 +60,8 @@ def sum_of_phases(receipts: Iterable[Receipt]) -> dict[str, float]:
     profiles = [receipt for receipt in receipts if receipt.phases]
     if not profiles:
         return {}
-    seconds: dict[str, float] = {name: sum(receipt.phases.get(name, 0.0) for receipt in profiles) for name in PHASES}
+    names = HARVEST_PHASES if any("harvest" in receipt.phases for receipt in profiles) else PHASES
+    seconds: dict[str, float] = {name: sum(receipt.phases.get(name, 0.0) for receipt in profiles) for name in names}
     seconds["other"] = max(0.0, sum(receipt.seconds for receipt in profiles) - sum(seconds.values()))
     return {name: round(value, 3) for name, value in seconds.items()}
 

@@ -14,6 +14,37 @@ from tracer.run.ledger import Receipt
 PLAIN_EVERY_S = 10.0
 
 
+class LiveLine:
+    """A line about work under way: kept as it is now in a terminal, printed now and then elsewhere.
+
+    Args:
+        console: where it is shown.
+        line: gives what it says now.
+    """
+
+    def __init__(self, console: Console, line: Callable[[], Text]) -> None:
+        self._console, self._line = console, line
+        self._shown = time.monotonic()
+        self._live = Live(get_renderable=line, console=console, refresh_per_second=2, transient=True)
+
+    def start(self) -> None:
+        """Show it from now on."""
+        if self._console.is_terminal:
+            self._live.start()
+
+    def stop(self) -> None:
+        """Take it away."""
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def changed(self) -> None:
+        """There is something new to say."""
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._shown >= PLAIN_EVERY_S:
+            self._shown = now
+            self._console.print(self._line(), soft_wrap=True)
+
+
 class TraceProgress:
     """Counts shards, prompts (or whatever the `unit` is) and failures; `n_shards_done` and `n_failures` are what a
     resume starts from.
@@ -33,19 +64,17 @@ class TraceProgress:
         self._n_shards, self._n_shards_done = n_shards, n_shards_done
         self._n_prompts, self._n_prompts_left = 0, n_prompts_left
         self._n_failures, self._n_workers = n_failures, 0
-        self._started = self._shown = time.monotonic()
-        self._live = Live(get_renderable=self._line, console=console, refresh_per_second=2, transient=True)
+        self._started = time.monotonic()
+        self._live = LiveLine(console, self._line)
 
     def __enter__(self) -> "TraceProgress":
-        if self._console.is_terminal:
-            self._live.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        self._live.stop()
         self._console.print(self._line())
 
     def worker_started(self, facts: dict) -> None:
@@ -66,10 +95,7 @@ class TraceProgress:
         self._n_failures += receipt.n_failures
         self._n_prompts += receipt.n_prompts
         self._n_prompts_left -= receipt.n_prompts
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._shown >= PLAIN_EVERY_S:
-            self._shown = now
-            self._console.print(self._line())
+        self._live.changed()
 
     def gave_up(self, n_prompts: int) -> None:
         """A shard went to quarantine: one more row of `failures`."""

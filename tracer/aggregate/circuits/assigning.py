@@ -8,9 +8,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from tracer.aggregate.circuits.partition import Partition, hellinger_rows, nearest
-from tracer.aggregate.incidence import Floats, Ints
-
-FEATURE_BITS = 32
+from tracer.aggregate.incidence import Floats, Ints, places_among
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +85,6 @@ class Assigned:
         )
 
 
-def feature_codes(layer: npt.NDArray[np.integer], feature: npt.NDArray[np.integer]) -> Ints:
-    """One number for each feature, in the order of layer and feature."""
-    return (layer.astype(np.int64) << FEATURE_BITS) + feature.astype(np.int64)
-
-
-def coded_places(codes: Ints) -> tuple[Ints, Ints]:
-    """The layers and features that codes stand for."""
-    return codes >> FEATURE_BITS, codes & ((1 << FEATURE_BITS) - 1)
-
-
 def held_rows(held: Held) -> tuple[sparse.csr_array, Ints]:
     """The graphs' rows as they are clustered, [n_graphs, n_features], and the codes of their columns, sorted."""
     influence, codes = _summed(held)
@@ -109,13 +97,13 @@ def assign_block(clusters: Clusters, held: Held) -> Sums:
     rows = hellinger_rows(influence)
     partition = clusters.partition
     axes = np.zeros((len(partition.axes), len(codes)))
-    place, is_known = _places(clusters.universe, codes)
+    place, is_known = places_among(clusters.universe, codes)
     axes[:, is_known] = partition.axes[:, place[is_known]]
     label, similarity = nearest(np.asarray(rows @ axes.T), partition.centres)
     cluster = np.repeat(label, np.diff(rows.indptr))
     inside = cluster >= 0
     centre_total = _sums(cluster[inside], rows.data[inside], len(partition.centres))
-    place, is_listed = _places(clusters.listed, codes)
+    place, is_listed = places_among(clusters.listed, codes)
     summed = inside & is_listed[rows.indices]
     wanted = cluster[summed] * len(clusters.listed) + place[rows.indices[summed]]
     key, number = np.unique(wanted, return_inverse=True)
@@ -141,11 +129,3 @@ def _summed(held: Held) -> tuple[sparse.csr_array, Ints]:
 
 def _sums(number: Ints, values: Floats, n_sums: int) -> Floats:
     return np.bincount(number, values, minlength=n_sums).astype(np.float64)
-
-
-def _places(among: Ints, codes: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Where each code is among sorted ones, and whether it is."""
-    if len(among) == 0:
-        return np.zeros(len(codes), np.int64), np.zeros(len(codes), np.bool_)
-    place = np.minimum(np.searchsorted(among, codes), len(among) - 1)
-    return place, among[place] == codes

@@ -13,15 +13,13 @@ from tracer.aggregate.circuits.assigning import (
     Clusters,
     Held,
     assign_block,
-    coded_places,
-    feature_codes,
     held_rows,
 )
 from tracer.aggregate.circuits.partition import Stable, find_partition
 from tracer.aggregate.circuits.resampling import in_order_of_size
 from tracer.aggregate.circuits.samples import WHOLE_RUN, sampled_graphs
 from tracer.aggregate.circuits.staging import stage, stage_columns
-from tracer.aggregate.incidence import Floats, Ints
+from tracer.aggregate.incidence import Floats, Ints, coded_places, feature_codes
 from tracer.aggregate.state import SCHEMA
 from tracer.aggregate.tasks import TaskMap
 from tracer.config import CircuitConfig

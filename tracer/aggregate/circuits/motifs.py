@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from tracer.aggregate.circuits.motif_counts import Candidates, Motifs, bit_rows, count_together, find_candidates
 from tracer.aggregate.ends import define_ends
 from tracer.aggregate.hypergraph.significance import benjamini_hochberg, poisson_above
-from tracer.aggregate.incidence import Floats, Ints
+from tracer.aggregate.incidence import Floats, Ints, feature_codes, places_among
 from tracer.aggregate.sql import read_sql
 from tracer.aggregate.tasks import TaskMap, in_process
 from tracer.config import MotifConfig
@@ -231,9 +232,7 @@ def _blocks(connection: Connection, edges: _Recurring, n_graphs: int) -> Iterato
         )
 
 
-def _number(features: Ints, layer: Ints, feature: Ints) -> Ints:
+def _number(features: Ints, layer: npt.NDArray[np.integer], feature: npt.NDArray[np.integer]) -> Ints:
     """The number of each feature; -1 for others."""
-    width = int(max(features[:, 1].max(initial=0), feature.max(initial=0))) + 1
-    codes, wanted = features[:, 0] * width + features[:, 1], layer.astype(np.int64) * width + feature
-    place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
-    return np.where(codes[place] == wanted, place, -1)
+    place, is_known = places_among(feature_codes(features[:, 0], features[:, 1]), feature_codes(layer, feature))
+    return np.where(is_known, place, -1)

@@ -17,7 +17,7 @@ from tracer.aggregate.circuits.feature_rows import FeatureClusters, stage_featur
 from tracer.aggregate.circuits.resampling import best_jaccard, multiplicities, seed_of, similarity_to_centre
 from tracer.aggregate.circuits.samples import WHOLE_RUN, sampled_graphs
 from tracer.aggregate.hypergraph.significance import benjamini_hochberg, poisson_above
-from tracer.aggregate.incidence import Floats, Incidence, Ints
+from tracer.aggregate.incidence import Floats, Incidence, Ints, feature_codes, places_among
 from tracer.aggregate.state import SCHEMA
 from tracer.aggregate.tasks import TaskMap
 from tracer.config import CircuitConfig
@@ -185,9 +185,7 @@ def _read_pairs(connection: Connection, min_support: int, max_pairs: int, seed: 
 def _read_incidence(connection: Connection, features: Ints) -> Incidence:
     graph_ids = sampled_graphs(connection, WHOLE_RUN)
     found = connection.execute(_HELD).fetchnumpy()
-    number = {(layer, feature): place for place, (layer, feature) in enumerate(features.tolist())}
-    places = zip(found["layer"].tolist(), found["feature"].tolist(), strict=True)
-    column = np.array([number.get(place, -1) for place in places], dtype=np.int64)
+    codes = feature_codes(found["layer"], found["feature"])
+    column, known = places_among(feature_codes(features[:, 0], features[:, 1]), codes)
     row = np.asarray(found["graph_idx"], dtype=np.int64)
-    known = column >= 0
     return Incidence.of(row[known], column[known], (len(graph_ids), len(features)))
