@@ -21,10 +21,11 @@ def harvest(
 ) -> None:
     """Statistics and examples of every feature over a reference corpus; run it again to go on after a stop."""
     from tracer.config.harvest import load_harvest_config
+    from tracer.config.run import with_runner
     from tracer.errors import RunError
     from tracer.run import harvesting
 
-    settings = load_harvest_config(config).with_runner(n_actors=actors, profile=profile or None, log_file=log_file)
+    settings = with_runner(load_harvest_config(config), n_actors=actors, profile=profile or None, log_file=log_file)
     result = harvesting.harvest(settings, out, inline=inline, console=make_console())
     if result.n_windows == 0:
         raise RunError(

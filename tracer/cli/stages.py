@@ -37,10 +37,10 @@ def run(
     log_file: LogFile = None,
 ) -> None:
     """Everything from prompts to tables, labels and a page; run it again to go on after a stop."""
-    from tracer.config import load_config
+    from tracer.config.run import load_config, with_runner
     from tracer.run import pipeline
 
-    settings = load_config(config).with_runner(n_actors=actors, profile=profile or None, log_file=log_file)
+    settings = with_runner(load_config(config), n_actors=actors, profile=profile or None, log_file=log_file)
     result = pipeline.run(settings, out, inline=inline, console=make_console())
     print_summary_of(result.root)
     _check_usable(result)
@@ -55,10 +55,10 @@ def trace(
     log_file: LogFile = None,
 ) -> None:
     """Only the first stage: attribution graphs of the corpus, as committed parts."""
-    from tracer.config import load_config
+    from tracer.config.run import load_config, with_runner
     from tracer.run import pipeline
 
-    settings = load_config(config).with_runner(n_actors=actors, profile=profile or None, log_file=log_file)
+    settings = with_runner(load_config(config), n_actors=actors, profile=profile or None, log_file=log_file)
     result = pipeline.trace(settings, out, inline=inline, console=make_console())
     make_console().print(f"{result.n_graphs} graphs, {result.n_failures} failures in {result.root}", highlight=False)
     _check_usable(result)

@@ -5,7 +5,7 @@ results.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -25,11 +25,6 @@ class WorkConfig(Settings):
     corpus: CorpusConfig = Field(description="prompts, or documents")
     runner: RunnerConfig = Field(default_factory=RunnerConfig, description="execution")
 
-    def with_runner(self, **given: int | str | bool | None) -> Self:
-        """The same with these settings of `runner`; None leaves one as it is."""
-        update = {name: value for name, value in given.items() if value is not None}
-        return self.model_copy(update={"runner": self.runner.model_copy(update=update)})
-
     def result_settings(self) -> dict[str, Any]:
         """The settings that affect results, as plain data."""
         return result_settings(self)
@@ -38,6 +33,15 @@ class WorkConfig(Settings):
         """Hash of `result_settings`; with equal corpus, model and transcoder files, an equal one means equal tables."""
         canonical = json.dumps(self.result_settings(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+Work = TypeVar("Work", bound=WorkConfig)
+
+
+def with_runner(config: Work, **given: int | str | bool | None) -> Work:
+    """The same with these settings of `runner`; None leaves one as it is."""
+    update = {name: value for name, value in given.items() if value is not None}
+    return config.model_copy(update={"runner": config.runner.model_copy(update=update)})
 
 
 class RunConfig(WorkConfig):
