@@ -181,6 +181,10 @@ class SimulatedWorkers:
         """Not simulated."""
         raise NotImplementedError
 
+    def weights_table(self, name):
+        """Not simulated."""
+        raise NotImplementedError
+
     def do_blocks(self, function, shared, blocks):
         """Not simulated."""
         raise NotImplementedError

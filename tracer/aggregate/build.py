@@ -5,8 +5,6 @@ finds the results and the state of an earlier one counts the new shards alone. W
 closed sets, clusters, motifs and comparisons, from the incidence that the state holds.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +30,7 @@ from tracer.aggregate.state import SCHEMA, STATE_VERSION, add_batches, remember_
 from tracer.aggregate.tasks import TaskMap, in_process
 from tracer.config import AggregateConfig, result_settings
 from tracer.errors import ArtifactError
+from tracer.storage.json_files import json_hash
 from tracer.tables.building import (
     build_database,
     create_table,
@@ -159,7 +158,7 @@ def settings_hash(config: AggregateConfig, metadata_columns: Mapping[str, str], 
         STATE_VERSION,
         tracer_version,
     ]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return json_hash(told)
 
 
 def _start(connection: Connection, columns: MetadataColumns, *, is_new: bool) -> None:

@@ -1,9 +1,10 @@
 """A prompt as the rest of the house sees it, and the hash that names it."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from tracer.storage.json_files import json_hash
 
 Value = str | int | float | bool | None
 """What a metadata column may hold."""
@@ -41,8 +42,7 @@ def make_prompt_id(
     `occurrence` counts identical prompts of one corpus from 0.
     """
     known = {name: value for name, value in metadata.items() if value is not None}
-    canonical = json.dumps([list(token_ids), list(targets), known, occurrence], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return json_hash([list(token_ids), list(targets), known, occurrence])
 
 
 def identified(prompt: Prompt, occurrence: int) -> Prompt:

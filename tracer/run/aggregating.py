@@ -1,6 +1,5 @@
 """The aggregate stage: committed parts in, results.duckdb out; skipped where it was made from exactly these inputs."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from tracer.run.folder import AGGREGATES, DATABASE_NAME
 from tracer.run.ledger import Ledger, Receipt
 from tracer.run.record import RunRecord
 from tracer.run.work import Workers
-from tracer.storage.json_files import read_json, write_json
+from tracer.storage.json_files import json_hash, read_json, write_json
 from tracer.storage.store import Store
 from tracer.tables.parts import Part, write_part
 from tracer.tables.schema import SCHEMA_VERSION, TABLES
@@ -63,7 +62,7 @@ def inputs_hash(record: RunRecord, parts: dict[str, list[Part]]) -> str:
         "aggregate": record.run_config.aggregate.model_dump(mode="json"),
         "versions": [SCHEMA_VERSION, __version__],
     }
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+    return json_hash(inputs)
 
 
 def is_current(store: Store, hash_of_inputs: str) -> bool:

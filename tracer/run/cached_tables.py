@@ -1,7 +1,5 @@
 """Tables that workers make from weights, kept in the folder under the hash of what was asked."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracer.run.folder import AGGREGATES
+from tracer.storage.json_files import json_hash
 from tracer.storage.store import Store
 
 
@@ -21,8 +20,7 @@ def cached_table(store: Store, name: str, asked: Any, make: Callable[[], pa.Tabl
         asked: all that the table depends on, as plain data.
         make: makes it.
     """
-    hash_of_inputs = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    file = f"{AGGREGATES}/{name}-{hash_of_inputs}/{name}.parquet"
+    file = f"{AGGREGATES}/{name}-{json_hash(asked)}/{name}.parquet"
     if store.has([file]):
         return pq.read_table(pa.BufferReader(store.read(file)))
     rows = make()

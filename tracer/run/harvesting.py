@@ -2,7 +2,6 @@
 alone. Ledger, workers, record and session are those of a run.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -29,7 +28,7 @@ from tracer.run.progress import telling
 from tracer.run.record import RunRecord, load_record
 from tracer.run.session import Session, held
 from tracer.run.work import FeatureWorker
-from tracer.storage.json_files import read_json, write_json
+from tracer.storage.json_files import json_hash, read_json, write_json
 from tracer.storage.store import Store
 from tracer.tables.parts import Part
 from tracer.tables.schema import SCHEMA_VERSION
@@ -232,7 +231,7 @@ def _inputs_hash(record: RunRecord, parts: dict[str, list[Part]]) -> str:
         "harvest": result_settings(harvest_config(record).harvest),
         "versions": [SCHEMA_VERSION, __version__],
     }
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+    return json_hash(inputs)
 
 
 def _is_current(store: Store, hash_of_inputs: str) -> bool:

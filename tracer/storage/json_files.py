@@ -1,9 +1,15 @@
-"""JSON objects as files of a store."""
+"""JSON objects as files of a store, and the hash of plain data."""
 
+import hashlib
 import json
 
 from tracer.errors import ArtifactError
 from tracer.storage.store import Store, place
+
+
+def json_hash(data: object) -> str:
+    """16 hex digits over plain data, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_json(store: Store, name: str, data: object, *, new: bool = False) -> None:

@@ -1,7 +1,5 @@
 """Rows of the graph tables from graphs: polars frames in, Arrow tables with the declared schema out."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +8,7 @@ import pyarrow as pa
 
 from tracer.graph.graph import Graph
 from tracer.graph.layout import NodeKind
+from tracer.storage.json_files import json_hash
 from tracer.tables.declare import Table
 
 
@@ -25,8 +24,7 @@ def from_records(table: Table, records: Sequence[dict[str, Any]]) -> pa.Table:
 
 def make_graph_id(prompt_id: str, target_set: dict[str, Any]) -> str:
     """16 hex digits over the prompt and how its targets were chosen."""
-    canonical = json.dumps([prompt_id, target_set], sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return json_hash([prompt_id, target_set])
 
 
 def graph_record(graph: Graph, pruned: Graph, *, graph_id: str, prompt_id: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.environment import CIRCUIT_TRACER_PYTHON
+from tests.graph.formats.circuit_tracer import needs_circuit_tracer
 from tracer.errors import ArtifactError
 from tracer.graph.formats.ids import cantor
 from tracer.tables.database import query
@@ -117,9 +118,7 @@ def test_what_is_no_results_file_leaves_no_folder(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(
-    not CIRCUIT_TRACER_PYTHON.exists(), reason="needs circuit-tracer's environment: make benchmark-setup"
-)
+@needs_circuit_tracer
 def test_circuit_tracer_accepts_every_file(finished_run: Path, tmp_path: Path):
     export_circuit_tracer(finished_run, tmp_path / "files", transcoder_id="tiny", form="files")
     command = [CIRCUIT_TRACER_PYTHON, "-c", ACCEPT, tmp_path / "files"]
