@@ -44,7 +44,7 @@ def prompt(
     shape: Annotated[str, typer.Option(help=f"one of {', '.join(SHAPES)}")] = "long",
     n_tokens: Annotated[int | None, typer.Option(help="prompt length; the shape's own first one")] = None,
     max_feature_nodes: int = 2000,
-    memory_budget_gb: Annotated[float, typer.Option(help="the engine's working memory")] = 2.0,
+    memory_budget_gb: Annotated[float, typer.Option(help="the engine's working memory")] = 0.5,
     device: str = "cpu",
     threads: int = 2,
 ) -> None:

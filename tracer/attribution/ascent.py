@@ -82,11 +82,14 @@ class Ascent:
         for block in self.span.blocks:
             part = values[block.columns].view(block.n_pos, block.n_rows, n_kv, d_head)
             keys[:, block.positions, : block.n_rows] = part.permute(2, 0, 1, 3)
+        del values
         mixed = torch.bmm(mixing, keys.flatten(2)).view(n_kv, n_group, n_pos, n_rows, d_head)
-        outputs = values.new_empty(len(self.columns), n_kv * n_group * d_head)
+        del keys
+        outputs = mixed.new_empty(len(self.columns), n_kv * n_group * d_head)
         for block in self.span.blocks:
             part = outputs[block.columns].view(block.n_pos, block.n_rows, n_kv, n_group, d_head)
             part.copy_(mixed[:, :, block.positions, : block.n_rows].permute(2, 3, 0, 1, 4))
+        del mixed
         if self.precision == "float32":
             self.columns.addmm_(outputs, weights.W_O.flatten(0, 1))
         else:

@@ -26,7 +26,7 @@ from tracer.model.replacement import ReplacementModel
 
 N_LIVE_COPIES = 6
 """Tensors of the size of all read vectors of a pass that are alive at once; measured."""
-PASS_BYTES = {"cpu": 2.5 * 2**20, "cuda": 2.0**30}
+PASS_BYTES = {"cpu": 2.0 * 2**20, "cuda": 2.0**30}
 """Size of the read vectors of a pass: more gain little speed, and need memory."""
 MIN_PASS_COLUMNS = 1024
 """But at least so many vectors, whatever their size."""

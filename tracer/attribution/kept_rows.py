@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -100,7 +101,12 @@ class KeptRows:
         if wanted is not None:
             order, places = order[wanted[nodes[order]]], wanted[columns].nonzero().flatten()
             columns, rows = columns[places], rows[:, places.to(rows.device)]
-        for some in order.split(max(1, MAX_EDGES_AT_ONCE // max(1, len(columns)))):
-            part = rows[some.to(rows.device)]
-            row, column = part.nonzero(as_tuple=True)
-            yield nodes[some][row.cpu()], columns[column.cpu()], part[row, column].cpu()
+        n_columns = max(1, len(columns))
+        # NumPy finds and takes what is not zero several times faster than torch does on a CPU.
+        places_of = np.broadcast_to(columns.int().numpy(), (MAX_EDGES_AT_ONCE // n_columns + 1, len(columns))).ravel()
+        for some in order.split(max(1, MAX_EDGES_AT_ONCE // n_columns)):
+            part = rows.index_select(0, some.to(rows.device)).cpu().numpy()
+            is_edge = part != 0
+            found = np.flatnonzero(is_edge)
+            target = np.repeat(nodes[some].int().numpy(), np.count_nonzero(is_edge, axis=1))
+            yield torch.from_numpy(target), torch.from_numpy(places_of[found]), torch.from_numpy(part.ravel()[found])

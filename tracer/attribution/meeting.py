@@ -74,7 +74,7 @@ class Meeting:
         found = batch.vectors.new_zeros(sources.prepared.layout.n_nodes + 2, len(batch.pos))
         ascent.rise(n_lower, found)
         places = places[span.rows.to(places.device)]
-        self.edges[:, places] = found[: len(self.edges)]
+        self.edges.index_copy_(1, places, found[: len(self.edges)])
         for pos, stream in enumerate(self.streams):
             seen = ascent.at_position(pos)
             stream[len(sources.ignored_nodes) + places[: len(seen)]] = seen
@@ -97,7 +97,7 @@ class Meeting:
         self.streams = []
         layout, ignored = self.sources.prepared.layout, self.sources.ignored_nodes[:, 0]
         rows = reads.vectors.new_zeros(layout.n_nodes + 1, len(nodes))
-        rows[self.nodes] = self.edges[nodes.to(self.edges.device)].T
+        rows.index_copy_(0, self.nodes, self.edges.index_select(0, nodes.to(self.edges.device)).T)
         for stage in reads.stage.unique().tolist():
             which = (reads.stage == stage).nonzero().flatten()
             known = self.known[stage][:, reads.pos[which]] * reads.vectors[which]
