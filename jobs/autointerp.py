@@ -1,6 +1,6 @@
-"""Job: labels by a language model, with scores. `ray job submit -- python jobs/autointerp.py /abs/run --config CONFIG`.
+"""Job: labels by a language model, with scores. `ray job submit -- python jobs/autointerp.py RUN --config CONFIG`.
 
-Takes the arguments of `tracer label`; keys come from the environment of the job.
+Takes the arguments of `tracer label`, RUN an absolute path or a URI; keys come from the environment of the job.
 """
 
 import sys

@@ -12,7 +12,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from tests.autointerp.replies import example_of
+from tests.autointerp.server import asked_hash
 from tracer.autointerp.client.calls import Call, Message, Parameters
+from tracer.autointerp.client.ledger import LedgerRow
 
 RULES = "You are shown what a feature of a language model fires on. Say what the feature stands for. " * 60
 """Static, and long enough to be cached."""
@@ -45,6 +47,12 @@ def named_answer(messages: list[dict[str, str]], schema: dict[str, Any] | None) 
 def right_name(shown: str) -> str:
     """The name that a feature has of which this is shown."""
     return hashlib.sha256(shown.encode()).hexdigest()[:12]
+
+
+def asked_for(row: LedgerRow) -> str:
+    """What the request of a row is called in the server's log."""
+    assert row.request is not None
+    return asked_hash([{"role": role, "content": text} for role, text in json.loads(row.request)["messages"]])
 
 
 @contextmanager

@@ -22,6 +22,7 @@ N_DOCUMENTS = 400
 LABELS = {
     "max_features": 90, "n_scored": 40, "max_groups": 30, "groups": ["consensus", "supernode", "mlp"],
     "scorers": ["detection", "fuzzing", "intruder", "output_logits"], "deep": ["L0/5"], "n_drafts": 3,
+    "with_random_direction": True,
 }  # fmt: skip
 Labelled = Callable[..., Path]
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from tracer.config.harvest import HarvestConfig
+from tracer.corpus.prompt_files import writing
+from tracer.corpus.prompts import FIELDS_IN_ID, Prompt
 from tracer.corpus.tasks.atlas_rows import AtlasOptions, atlas_rows
 from tracer.harvest.examples import example_split
 from tracer.harvest.promoted import promoted_tokens
@@ -17,6 +20,7 @@ from tracer.tables.harvest_tables import HARVEST_TABLES
 from tracer.tables.schema import SCHEMA_VERSION
 
 N_TOP, N_QUANTILE, N_RANDOM, N_NEAR = 14, 16, 14, 14
+CONFIG = {"model": {"checkpoint": "x", "transcoders": "x"}, "corpus": {"source": "x"}}
 Key = tuple[int, int]
 
 
@@ -52,13 +56,15 @@ def read_documents(model: ReplacementModel, texts: list[str]) -> list[Document]:
 
 
 def write_harvest(model: ReplacementModel, documents: list[Document], folder: Path, transcoders_hash: str) -> Path:
-    """Make results.duckdb of a harvest; its folder."""
+    """Make results.duckdb of a harvest, and its documents beside it; its folder."""
+    _write_documents(model, documents, folder)
     rows = {name: [] for name in HARVEST_TABLES}
     counts, totals = _token_counts(documents)
     token_ids = {token: idx for idx, token in enumerate(sorted(totals))}
     rows["harvests"] = [
         {"harvest_id": "h", "transcoders_hash": transcoders_hash, "n_documents": len(documents),
-         "n_eligible_tokens": sum(len(document.tokens) for document in documents), "schema_version": SCHEMA_VERSION}
+         "n_eligible_tokens": sum(len(document.tokens) for document in documents), "schema_version": SCHEMA_VERSION,
+         "config": HarvestConfig.model_validate(CONFIG).model_dump_json()}
     ]  # fmt: skip
     rows["token_counts"] = [
         {"token_id": token_ids[token], "token": token, "n_at": n[0], "n_before": n[1], "n_after": n[2]}
@@ -89,6 +95,18 @@ def write_harvest(model: ReplacementModel, documents: list[Document], folder: Pa
             create_table(connection, table)
             insert_rows(connection, table, pa.Table.from_pylist(rows[name], schema=table.arrow_schema()))
     return folder
+
+
+def _write_documents(model: ReplacementModel, documents: list[Document], folder: Path) -> None:
+    with writing(folder) as writer:
+        for document in documents:
+            text = " ".join(document.tokens)
+            writer.add(
+                Prompt(
+                    prompt_id=document.document_id, text=text, token_ids=tuple(model.tokenize(text).tolist()),
+                    targets=(), metadata={}, **dict.fromkeys(FIELDS_IN_ID),
+                )
+            )  # fmt: skip
 
 
 def _token_counts(documents: list[Document]) -> tuple[dict[tuple[Key, str], list[int]], dict[str, list[int]]]:

@@ -14,6 +14,7 @@ from tracer.tables.database import query
 
 NAMES = ("explain", "settle", "group", "detect", "fuzz", "intruder", "simulate", "output")
 LINE = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
+UNKNOWN = (-1, -1)
 UNIT = re.compile(r"unit L(\d+)/(\d+)")
 MARKED = re.compile(r"«([^»]*)»")
 HOSTILE = " <script>alert(1)</script> [red]$\\frac$ \x1b[31m\u202e"
@@ -42,7 +43,9 @@ def marked_places(line: str) -> tuple[str, frozenset[int]]:
 
 
 class Oracle:
-    """Recognises a feature by what it promotes, names it by its number, and knows where every feature fires."""
+    """Recognises a feature by what it promotes, names it by its number, and knows where every feature fires. Of what it
+    does not recognise, such as a random direction, it says so, and guesses in its tests.
+    """
 
     def __init__(self, documents: list[Document], harvest: Path, run: Path) -> None:
         self.firing = {" ".join(document.tokens): document.firing for document in documents}
@@ -72,9 +75,9 @@ class Oracle:
     def explain(self, content: str) -> dict[str, Any]:
         """The feature's number."""
         promotes = re.search(r"^Promotes: (.*)$", content, re.MULTILINE)
-        layer, feature = self.feature_of[promotes[1]] if promotes else (-1, -1)
-        name = f"unit L{layer}/{feature}"
-        if (layer, feature) in self.hostile:
+        key = self.feature_of.get(promotes[1]) if promotes else None
+        name = f"unit L{key[0]}/{key[1]}" if key else f"unknown {hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        if key in self.hostile:
             name += HOSTILE
         return {"reasoning": "I know it.", "kind": "both", "label": name, "description": f"It is {name}."}
 
@@ -121,7 +124,7 @@ class Oracle:
         for number, line in LINE.findall(content):
             tokens = line.strip("[]").split(" | ")
             firing = self.firing.get(" ".join(tokens), {}).get(key, {})
-            values = [round(10 * firing.get(pos, 0.0) / self.largest[key]) for pos in range(len(tokens))]
+            values = [round(10 * firing.get(pos, 0.0) / (self.largest[key] or 1.0)) for pos in range(len(tokens))]
             texts.append({"number": int(number), "activations": values})
         return {"texts": texts}
 
@@ -134,17 +137,21 @@ class Oracle:
 def described(content: str) -> Key:
     """The feature that a description of the oracle names."""
     found = UNIT.search(content)
-    return (int(found[1]), int(found[2])) if found else (-1, -1)
+    return (int(found[1]), int(found[2])) if found else UNKNOWN
 
 
 def verdicts(content: str, is_right: Callable[[str], bool]) -> dict[str, Any]:
-    """Sure answers to yes or no, line by line."""
-    return {
-        "verdicts": [
-            {"number": int(number), "chance": 0.95 if is_right(line) else 0.05}
-            for number, line in LINE.findall(content)
-        ]
-    }
+    """Sure answers to yes or no, line by line; guesses where nothing that the oracle knows is described."""
+    lines = LINE.findall(content)
+    if described(content) == UNKNOWN:
+        return {"verdicts": [{"number": int(number), "chance": chance(content, number)} for number, _ in lines]}
+    return {"verdicts": [{"number": int(number), "chance": 0.95 if is_right(line) else 0.05} for number, line in lines]}
+
+
+def chance(content: str, number: str, seed: int = 0) -> float:
+    """A guess by a hash of what is asked."""
+    digest = hashlib.sha256(f"{seed}|{content}|{number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
 
 
 class RandomLabeller:
@@ -162,17 +169,13 @@ class RandomLabeller:
             return example_of(messages, schema)
         lines = LINE.findall(content)
         if sort == "intruder":
-            return json.dumps({"reasoning": "?", "intruder": 1 + int(self._chance(content, "") * len(lines))})
+            return json.dumps({"reasoning": "?", "intruder": 1 + int(chance(content, "", self.seed) * len(lines))})
         if sort in ("detect", "fuzz", "output"):
-            guessed = [{"number": int(number), "chance": self._chance(content, number)} for number, _ in lines]
+            guessed = [{"number": int(number), "chance": chance(content, number, self.seed)} for number, _ in lines]
             return json.dumps({"verdicts": guessed})
         name = f"about {hashlib.sha256(content.encode()).hexdigest()[:8]}"
         answer = {"reasoning": "?", "label": name, "description": name}
         return json.dumps(answer if sort == "group" else answer | {"kind": "input"})
-
-    def _chance(self, content: str, number: str) -> float:
-        digest = hashlib.sha256(f"{self.seed}|{content}|{number}".encode()).digest()
-        return int.from_bytes(digest[:4], "big") / 2**32
 
 
 def features(harvest: Path) -> list[tuple[int, int, list[str], list[float]]]:

@@ -55,7 +55,7 @@ def explain_call(evidence: FeatureEvidence, texts: Sequence[FeatureText], labels
     task = instructions("explain")
     return Call(
         stage="label",
-        target=f"feature/{evidence.layer}/{evidence.feature}",
+        target=evidence.target,
         messages=(Message("system", task.text), Message("user", explain_text(evidence, texts, labels))),
         form=FeatureAnswer,
         parameters=Parameters(max_tokens=MAX_TOKENS),
@@ -84,7 +84,7 @@ def settle_call(
     ]
     return Call(
         stage="settle",
-        target=f"feature/{evidence.layer}/{evidence.feature}",
+        target=evidence.target,
         messages=(Message("system", task.text), Message("user", "\n\n".join(filter(None, sections)))),
         form=SettledAnswer,
         parameters=Parameters(max_tokens=MAX_TOKENS),

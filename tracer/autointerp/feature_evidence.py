@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tracer.autointerp.labeller import feature_id
 from tracer.autointerp.roles import Role, read_roles
 from tracer.autointerp.texts import FeatureText, separator
 from tracer.tables.database import Connection
 
 FeatureKey = tuple[int, int]
 """Layer and index."""
+RANDOM_DIRECTION = "random_direction"
+"""What stands in a feature's place where its label is beside that of a random direction."""
 WANTED = "(SELECT unnest($layers) AS layer, unnest($features) AS feature)"
 N_TOKENS = 12
 """Tokens shown that it fires on, and as many that it fires after."""
@@ -62,9 +65,11 @@ class Source:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureEvidence:
     """All that is told of a feature; `fires_on` and `fires_after` are (token, firings, positions where it could),
-    `promoted` and `suppressed` (token, logit per unit of activation). `texts` are of both splits.
+    `promoted` and `suppressed` (token, logit per unit of activation). `texts` are of both splits. Of another
+    `target_kind` than feature it is about what stands in that feature's place.
     """
 
+    target_kind: str = "feature"
     layer: int
     feature: int
     n_firings: int
@@ -82,6 +87,16 @@ class FeatureEvidence:
     def key(self) -> FeatureKey:
         """Layer and index."""
         return self.layer, self.feature
+
+    @property
+    def target(self) -> str:
+        """What calls are filed under, such as feature/0/12; no part of what is asked."""
+        return f"{self.target_kind}/{self.layer}/{self.feature}"
+
+    @property
+    def target_id(self) -> str:
+        """The name in tables: L0/12 for a feature."""
+        return feature_id(*self.key) if self.target_kind == "feature" else self.target
 
 
 def source_of(connection: Connection, *, has_harvest: bool) -> Source:

@@ -70,7 +70,8 @@ def put_calls(connection: Connection, store: Store) -> None:
         ArtifactError: the ledger is damaged.
     """
     connection.execute("DELETE FROM llm_calls")
-    insert_rows(connection, TABLES["llm_calls"], read_calls(store, FOLDER))
+    for calls in read_calls(store, FOLDER):
+        insert_rows(connection, TABLES["llm_calls"], calls)
     connection.execute(ANSWERED_AT)
 
 

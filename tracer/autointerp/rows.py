@@ -8,7 +8,7 @@ from typing import Any
 from tracer.autointerp.answers import FeatureAnswer, SettledAnswer
 from tracer.autointerp.client.calls import Call, Outcome
 from tracer.autointerp.feature_evidence import FeatureEvidence, FeatureKey
-from tracer.autointerp.labeller import feature_id, make_label_id
+from tracer.autointerp.labeller import make_label_id
 from tracer.autointerp.scoring.measures import hashed
 from tracer.autointerp.splits import Text
 
@@ -35,22 +35,26 @@ class FeatureLabel:
 
 @dataclass(slots=True)
 class Rows:
-    """What has been made so far, by table; `features` are the labels that tests can be made for."""
+    """What has been made so far, by table; `features` are the labels that tests can be made for, `directions` those of
+    random directions, by the feature that each is matched to.
+    """
 
     all_labels: list[Row] = field(default_factory=list)
     label_scores: list[Row] = field(default_factory=list)
     label_splits: list[Row] = field(default_factory=list)
     failures: list[Row] = field(default_factory=list)
     features: dict[FeatureKey, FeatureLabel] = field(default_factory=dict)
+    directions: dict[FeatureKey, FeatureLabel] = field(default_factory=dict)
 
     def keep_feature(
         self, evidence: FeatureEvidence, texts: Sequence[Text], call: Call[Any], outcome: Outcome[Any],
         answer: FeatureAnswer | SettledAnswer, *, method: str, model: str, confidence: float | None = None,
     ) -> None:  # fmt: skip
-        """A language model's label of a feature.
+        """A language model's label of a feature, or of a random direction: that one's row names no feature, so that
+        nobody takes it for a feature's.
 
         Args:
-            evidence: the feature.
+            evidence: the feature or direction.
             texts: all that the model was shown of it.
             call: what it was asked.
             outcome: what came back, and from which request.
@@ -59,17 +63,19 @@ class Rows:
             model: which one.
             confidence: the share of drafts that agree, where there were several.
         """
-        name, examples_hash = feature_id(*evidence.key), texts_hash(texts)
-        label_id = make_label_id("feature", name, method, model, call.prompt_version, examples_hash)
+        kind, name, examples_hash = evidence.target_kind, evidence.target_id, texts_hash(texts)
+        label_id = make_label_id(kind, name, method, model, call.prompt_version, examples_hash)
         self.all_labels.append({
-            "label_id": label_id, "target_kind": "feature", "target_id": name, "layer": evidence.layer,
-            "feature": evidence.feature, "label": answer.label, "description": answer.description, "kind": answer.kind,
+            "label_id": label_id, "target_kind": kind, "target_id": name, "layer": evidence.layer,
+            "feature": evidence.feature if kind == "feature" else None, "label": answer.label,
+            "description": answer.description, "kind": answer.kind,
             "method": method, "model": model, "prompt_version": call.prompt_version,
             "request_hash": outcome.request_hash, "examples_hash": examples_hash, "confidence": confidence,
             "provenance": f"{model}, from {len(texts)} texts: {answer.reasoning}", "created_at": datetime.now(UTC),
         })  # fmt: skip
         self.label_splits += split_rows(label_id, "explain", [text.document_id for text in texts])
-        self.features[evidence.key] = FeatureLabel(
+        kept = self.features if kind == "feature" else self.directions
+        kept[evidence.key] = FeatureLabel(
             label_id=label_id, key=evidence.key, method=method, label=answer.label, description=answer.description,
             activation_frequency=evidence.activation_frequency, texts=tuple(texts),
         )  # fmt: skip

@@ -1,9 +1,11 @@
-"""Signals without a language model: how concentrated what a feature fires on is, and what it promotes."""
+"""Signals without a language model: how concentrated a feature's tokens are, what it promotes, how alike its texts."""
+
+from collections.abc import Mapping
 
 import polars as pl
 import pyarrow as pa
 
-from tracer.autointerp.feature_evidence import Source
+from tracer.autointerp.feature_evidence import FeatureKey, Source
 from tracer.tables.database import Connection, ask
 from tracer.tables.rows import as_table
 from tracer.tables.schema import TABLES
@@ -30,15 +32,18 @@ FROM {schema}features LEFT JOIN spread USING (layer, feature) WHERE n_firings > 
 """
 
 
-def read_signals(connection: Connection, source: Source) -> pa.Table:
+def read_signals(connection: Connection, source: Source, coherence: Mapping[FeatureKey, float]) -> pa.Table:
     """Rows of `feature_signals` for every feature that fired.
 
     Args:
         connection: to a results file, a harvest attached where `source` says so.
         source: where firings were counted.
+        coherence: of the features for which it is known.
     """
     sql = SIGNALS.format(
         schema="harvest." if source.is_harvest else "", is_from_harvest="true" if source.is_harvest else "false"
     )
     frame = ask(connection, sql).with_columns(pl.col("is_from_harvest").cast(pl.Boolean))
+    values = [coherence.get(key) for key in frame.select("layer", "feature").iter_rows()]
+    frame = frame.with_columns(pl.Series("example_coherence", values, dtype=pl.Float64))
     return as_table(TABLES["feature_signals"], frame)

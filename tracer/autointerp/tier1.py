@@ -8,7 +8,6 @@ from tracer.autointerp.choosing import circuit_features
 from tracer.autointerp.client.calls import Call
 from tracer.autointerp.explaining import choose_texts, explain_call
 from tracer.autointerp.feature_evidence import FeatureEvidence, FeatureKey
-from tracer.autointerp.labeller import feature_id
 from tracer.autointerp.splits import Text, part
 from tracer.autointerp.stage import Stage
 
@@ -22,19 +21,22 @@ def label_features(stage: Stage) -> None:
     keep_answers(stage, explain_calls(stage, keys), n_calls=len(keys))
 
 
-def keep_answers(stage: Stage, items: Iterable[tuple[Call[Any], Asked]], *, n_calls: int = 0) -> None:
+def keep_answers(
+    stage: Stage, items: Iterable[tuple[Call[Any], Asked]], *, n_calls: int = 0, step: str = "labels"
+) -> None:
     """Ask calls of `explain_calls`, and keep the labels.
 
     Args:
         stage: the run; the labels go into its rows.
         items: the calls.
         n_calls: how many they are.
+        step: what they are called while they are asked.
     """
-    for call, (evidence, texts), outcome in stage.ask("labels", n_calls, items):
+    for call, (evidence, texts), outcome in stage.ask(step, n_calls, items):
         if outcome.is_ok and isinstance(outcome.parsed, FeatureAnswer):
             stage.rows.keep_feature(evidence, texts, call, outcome, outcome.parsed, method=METHOD, model=stage.model)
         else:
-            stage.rows.fail(METHOD, feature_id(*evidence.key), outcome)
+            stage.rows.fail(METHOD, evidence.target_id, outcome)
 
 
 def features_to_label(stage: Stage) -> list[FeatureKey]:
@@ -54,8 +56,20 @@ def explain_calls(stage: Stage, keys: Sequence[FeatureKey], *, draw: int = 0) ->
         keys: the features.
         draw: which choice of texts.
     """
+    about = stage.evidence(keys, method=METHOD, n_circuit_examples=stage.settings.n_circuit_examples)
+    return calls_about(stage, about, draw=draw)
+
+
+def calls_about(stage: Stage, about: Iterable[FeatureEvidence], *, draw: int = 0) -> Iterator[tuple[Call[Any], Asked]]:
+    """As `explain_calls`, of evidence that is read already.
+
+    Args:
+        stage: the run and the settings.
+        about: the evidence.
+        draw: which choice of texts.
+    """
     known, settings = stage.rule_labels(), stage.settings
-    for evidence in stage.evidence(keys, method=METHOD, n_circuit_examples=settings.n_circuit_examples):
+    for evidence in about:
         explaining, _ = part(evidence.texts)
         texts = choose_texts(explaining, settings.n_examples, draw=draw, seed=settings.seed)
         of_circuits = evidence.role.texts if evidence.role else ()

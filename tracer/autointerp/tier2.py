@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from tracer.autointerp.choosing import other_feature, stratified
 from tracer.autointerp.client.calls import Call, Outcome
-from tracer.autointerp.feature_evidence import FeatureEvidence, FeatureKey
+from tracer.autointerp.feature_evidence import RANDOM_DIRECTION, FeatureEvidence, FeatureKey
 from tracer.autointerp.labeller import feature_id
 from tracer.autointerp.rows import FeatureLabel, split_rows
 from tracer.autointerp.scoring.asking import N_INTRUDER_TRIALS, Effect, ScoringTexts, ask, choose_scoring_texts, lacking
@@ -15,21 +17,34 @@ from tracer.autointerp.scoring.questions import Answers, Question, Subject
 from tracer.autointerp.scoring.rows import majority_rows, missing_row, score_rows
 from tracer.autointerp.splits import check_apart, held_out
 from tracer.autointerp.stage import Stage
+from tracer.autointerp.tier1 import calls_about, keep_answers
 from tracer.config.labels import LabelConfig
 
 WITHOUT_LABEL = "intruder"
 """The scorer that asks without any label, so that another label is no null of it."""
+IN_PROMPTS = "output_ablation"
+"""The scorer that needs a place in the graphs of a run, which a random direction has not."""
 MEASURES = {"intruder": "accuracy", "simulation": "correlation"}
 Effects = Callable[[Sequence[FeatureKey]], Mapping[FeatureKey, Effect]]
 """Gives, for features, what ablating them does to next tokens; a feature without a measured effect is absent."""
+Directions = Callable[[Mapping[FeatureKey, float]], Sequence[FeatureEvidence]]
+"""Gives, for features and how often each is active, evidence about a random direction for each."""
+Tests = Iterator[tuple[Call[Any], Question]]
 
 
-def score_labels(stage: Stage, measure_effects: Effects | None = None, *, only: Iterable[FeatureKey] = ()) -> None:
+def score_labels(
+    stage: Stage,
+    measure_effects: Effects | None = None,
+    measure_directions: Directions | None = None,
+    *,
+    only: Iterable[FeatureKey] = (),
+) -> None:
     """Test labels of this stage and keep scores, nulls and the documents that were used.
 
     Args:
         stage: with the labels.
         measure_effects: what ablations do; needed for the scorer `output_ablation` alone.
+        measure_directions: what random directions do; without it there is no such null.
         only: test these, in place of a sample.
     """
     labels = stage.rows.features
@@ -37,10 +52,15 @@ def score_labels(stage: Stage, measure_effects: Effects | None = None, *, only: 
     chosen = [key for key in only if key in labels] or stratified(
         frequencies, stage.settings.n_scored, stage.settings.seed
     )
-    effects = measure_effects(chosen) if measure_effects and "output_ablation" in stage.settings.scorers else {}
-    n_calls = len(chosen) * sum(n_calls_of(scorer, stage.settings) for scorer in stage.settings.scorers)
+    effects = measure_effects(chosen) if measure_effects and IN_PROMPTS in stage.settings.scorers else {}
+    directions: list[FeatureEvidence] = []
+    if measure_directions and stage.settings.with_random_direction and chosen:
+        directions = _labelled(stage, measure_directions({key: frequencies[key] for key in chosen}))
+    n_others = len(chosen) * stage.settings.with_other_label
+    tests = n_tests(stage.settings, n_labels=len(chosen), n_others=n_others, n_directions=len(directions))
+    n_calls = sum(tests.values())
     answered: dict[tuple[Subject, str], list[tuple[Question, Outcome[Any]]]] = defaultdict(list)
-    items = _questions(stage, chosen, effects)
+    items = chain(_tests_of_features(stage, chosen, effects), _tests_of_directions(stage, directions))
     for _, question, outcome in stage.ask("scores", n_calls, items):
         answered[question.subject, question.scorer].append((question, outcome))
     for subject, scorer in sorted(answered, key=lambda key: (key[0].label_id, key[1], key[0].tested)):
@@ -54,43 +74,70 @@ def score_labels(stage: Stage, measure_effects: Effects | None = None, *, only: 
             stage.rows.label_scores += majority_rows(first)
 
 
-def n_calls_of(scorer: str, settings: LabelConfig) -> int:
-    """The most calls that a scorer makes for one label, nulls included.
+def n_tests(settings: LabelConfig, *, n_labels: int, n_others: int, n_directions: int) -> dict[str, int]:
+    """The most calls that each scorer makes.
 
     Args:
-        scorer: which test.
-        settings: whether another label is tested too.
+        settings: the scorers.
+        n_labels: labels of features that are tested.
+        n_others: other labels that are tested in their place.
+        n_directions: labels of random directions that are tested.
     """
-    if scorer == WITHOUT_LABEL:
-        return N_INTRUDER_TRIALS
-    return 2 if settings.with_other_label else 1
+    found = {}
+    for scorer in settings.scorers:
+        n = n_labels + n_others * (scorer != WITHOUT_LABEL) + n_directions * (scorer != IN_PROMPTS)
+        found[str(scorer)] = n * (N_INTRUDER_TRIALS if scorer == WITHOUT_LABEL else 1)
+    return found
 
 
-def _questions(
-    stage: Stage, keys: Sequence[FeatureKey], effects: Mapping[FeatureKey, Effect]
-) -> Iterator[tuple[Call[Any], Question]]:
+def _labelled(stage: Stage, directions: Sequence[FeatureEvidence]) -> list[FeatureEvidence]:
+    """Ask what random directions are, with the calls that ask it of features; those that got a label."""
+    calls = ((replace(call, stage=RANDOM_DIRECTION), asked) for call, asked in calls_about(stage, directions))
+    keep_answers(stage, calls, n_calls=len(directions), step="labels of random directions")
+    return [evidence for evidence in directions if evidence.key in stage.rows.directions]
+
+
+def _tests_of_features(stage: Stage, keys: Sequence[FeatureKey], effects: Mapping[FeatureKey, Effect]) -> Tests:
     settings, labels = stage.settings, stage.rows.features
     frequencies = {key: label.activation_frequency for key, label in labels.items()}
     words = {key: label.words for key, label in labels.items()}
-    promoted = PromotedTokens(stage)
+    promoted = PromotedTokens(stage.connection, stage.source, settings.seed)
     for evidence in stage.evidence(keys, method="score"):
         label = labels[evidence.key]
-        scoring = held_out(evidence.texts, label.texts)
-        texts = choose_scoring_texts(scoring, settings.n_positives, settings.n_negatives, settings.seed)
-        check_apart(label.texts, [*texts.active, *texts.inactive])
         subjects = [subject_of(label)]
         other = other_feature(evidence.key, frequencies, words, settings.seed) if settings.with_other_label else None
         if other is not None:
             subjects.append(subject_of(label, tested="other_label", words=words[other]))
-        used = [text.document_id for text in (*texts.active, *texts.inactive)]
-        for scorer in settings.scorers:
-            effect = effects.get(evidence.key)
-            if scorer == "output_logits":
-                effect = promoted.effect(evidence)
-            for question in _of_scorer(stage, scorer, subjects, evidence, texts, effect):
-                yield question.call, question
-        used += effects[evidence.key].documents if evidence.key in effects else ()
-        stage.rows.label_splits += split_rows(label.label_id, "score", used)
+        measured = {"output_logits": promoted.effect(evidence, other), IN_PROMPTS: effects.get(evidence.key)}
+        yield from _tests(stage, settings.scorers, subjects, evidence, label, measured)
+
+
+def _tests_of_directions(stage: Stage, directions: Sequence[FeatureEvidence]) -> Tests:
+    """The label of each direction on its own texts, under the label of the feature that it is matched to."""
+    scorers = [scorer for scorer in stage.settings.scorers if scorer != IN_PROMPTS]
+    promoted = PromotedTokens(stage.connection, stage.source, stage.settings.seed)
+    for evidence in directions:
+        label = stage.rows.directions[evidence.key]
+        subject = subject_of(stage.rows.features[evidence.key], tested=RANDOM_DIRECTION, words=label.words)
+        measured = {"output_logits": promoted.effect(evidence, None)}
+        yield from _tests(stage, scorers, [subject], evidence, label, measured)
+
+
+def _tests(
+    stage: Stage, scorers: Iterable[str], subjects: Sequence[Subject], evidence: FeatureEvidence, label: FeatureLabel,
+    effects: Mapping[str, Effect | None],
+) -> Tests:  # fmt: skip
+    """All tests of some subjects on texts that the author of `label` did not see."""
+    settings = stage.settings
+    scoring = held_out(evidence.texts, label.texts)
+    texts = choose_scoring_texts(scoring, settings.n_positives, settings.n_negatives, settings.seed)
+    check_apart(label.texts, [*texts.active, *texts.inactive])
+    for scorer in scorers:
+        for question in _of_scorer(stage, scorer, subjects, evidence, texts, effects.get(scorer)):
+            yield question.call, question
+    used = [text.document_id for text in (*texts.active, *texts.inactive)]
+    used += [document_id for effect in effects.values() if effect for document_id in effect.documents]
+    stage.rows.label_splits += split_rows(label.label_id, "score", used)
 
 
 def _of_scorer(

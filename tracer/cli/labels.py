@@ -21,7 +21,14 @@ def label(
         typer.Option("--config", help="YAML file with sections autointerp and labels: ask a language model too"),
     ] = None,
     harvest: Annotated[
-        Path | None, typer.Option("--harvest", help="harvest of the same transcoders: texts, which scores need")
+        str | None,
+        typer.Option("--harvest", help="harvest of the same transcoders, as RUN: texts, which scores need"),
+    ] = None,
+    embedding_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--embedding-model", help="folder of a sentence-transformers model: how alike are a feature's texts?"
+        ),
     ] = None,
     explanations: Annotated[
         Path | None,
@@ -43,15 +50,24 @@ def label(
         console.print(f"{n_labels} labels imported", highlight=False)
     if estimate and settings is None:
         raise ConfigError("label", found="--estimate alone", expected="--config with it", to_do="Name the settings.")
-    found = label_run(run, config=settings, harvest=harvest, inline=inline, only_estimate=estimate, console=console)
+    if embedding_model is not None and harvest is None:
+        raise ConfigError(
+            "label", found="--embedding-model without a harvest", expected="--harvest with it: its texts are compared",
+            to_do="Make one with `tracer harvest`.",
+        )  # fmt: skip
+    found = label_run(
+        run, config=settings, harvest=harvest, embedding_model=embedding_model, inline=inline, only_estimate=estimate,
+        console=console,
+    )  # fmt: skip
     if found is not None:
         cost = "unknown, for want of prices" if found.cost_usd is None else f"{found.cost_usd:.4f} USD"
         if found.unknown:
-            cost += f" without tests by {', '.join(found.unknown)}, of which none could be asked yet"
-        margin = f" (labels and groups ± {found.margin_usd:.4f})" if found.margin_usd else ""
+            cost += f" without {', '.join(found.unknown)}, of which none could be asked yet"
+        margin = f" (± {found.margin_usd:.4f} for what can be written down already)" if found.margin_usd else ""
         console.print(
-            f"left to ask: {found.n_labels} labels, {found.n_scores} tests, {found.n_groups} groups; "
-            f"cost: {cost}{margin}; the sample cost {found.spent_usd:.4f} USD", highlight=False, soft_wrap=True,
+            f"left to ask: {found.n_labels} labels, {found.n_scores} tests, {found.n_deep} drafts and what settles "
+            f"them, {found.n_groups} groups; cost: {cost}{margin}; the sample cost {found.spent_usd:.4f} USD",
+            highlight=False, soft_wrap=True,
         )  # fmt: skip
 
 

@@ -35,6 +35,11 @@ class LabelConfig(Settings):
     with_other_label: bool = Field(
         True, description="test each feature also with the label of another one that fires as often: the null"
     )
+    with_random_direction: bool = Field(
+        False,
+        description="test for each feature also the label of a random direction that is active as often: the null of "
+        "features that mean nothing. One label and one call of each scorer more a feature, and the model is loaded",
+    )
     deep: tuple[str, ...] = Field((), description="tier 3: features looked at again and again, such as L0/12")
     n_drafts: int = Field(5, ge=2, description="tier 3: drafts of a label, each from other texts")
     groups: tuple[GroupKind, ...] = Field(("consensus", "supernode", "mlp"), description="groups that get a label")

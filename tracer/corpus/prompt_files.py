@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from tracer.corpus.prompts import Prompt
 from tracer.errors import ArtifactError
+from tracer.storage.store import is_uri, open_store
 
 FOLDER = "corpus"
 VERSION_KEY, VERSION = b"tracer.corpus_version", b"1"
@@ -138,20 +139,44 @@ def read_lengths(root: Path, file: str) -> Iterator[tuple[str, int, int]]:
             yield from zip(rows["prompt_id"].to_pylist(), lengths.to_pylist(), firsts.to_pylist(), strict=True)
 
 
+def local_corpus(root: str | Path) -> Path:
+    """A local folder with the stored prompts of a run or harvest.
+
+    Args:
+        root: its folder, its results file, or the URI of a folder in an object store, from which they are fetched.
+
+    Raises:
+        ArtifactError: there are none.
+    """
+    if is_uri(root):
+        store = open_store(root)
+        with store.fetched(store.list(FOLDER)) as folder:
+            found = folder
+    else:
+        path = Path(root).expanduser()
+        found = path.parent if path.suffix == ".duckdb" else path
+    _prompt_files(found)
+    return found
+
+
 def read_token_ids(root: Path) -> Iterator[tuple[str, list[int]]]:
     """Of each prompt of all files, in order: its id and its tokens.
 
     Raises:
         ArtifactError: there are none, or one is damaged.
     """
+    for path in _prompt_files(root):
+        with _opened(path) as file:
+            for batch in file.iter_batches(N_PROMPTS_PER_ROW_GROUP, columns=["prompt_id", "token_ids"]):
+                yield from zip(batch["prompt_id"].to_pylist(), batch["token_ids"].to_pylist(), strict=True)
+
+
+def _prompt_files(root: Path) -> list[Path]:
     files = sorted((root / FOLDER).glob("*.parquet"))
     if not files:
         to_do = "Name the folder of a run or harvest."
         raise ArtifactError(str(root / FOLDER), found="no files", expected="stored prompts", to_do=to_do)
-    for path in files:
-        with _opened(path) as file:
-            for batch in file.iter_batches(N_PROMPTS_PER_ROW_GROUP, columns=["prompt_id", "token_ids"]):
-                yield from zip(batch["prompt_id"].to_pylist(), batch["token_ids"].to_pylist(), strict=True)
+    return files
 
 
 def read_prompts(root: Path, file: str, start: int, n_prompts: int) -> list[Prompt]:

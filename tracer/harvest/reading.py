@@ -104,8 +104,8 @@ class WindowReader:
 
     def read(self, windows: Sequence[Window]) -> ReadWindows:
         """What fires in some windows of consecutive documents."""
-        token_ids = _padded(windows, self.model.device)
-        may_count = self._ordinary(token_ids, windows)
+        token_ids = padded_windows(windows, self.model.device)
+        may_count = self.ordinary(token_ids, windows)
         reads = self.reads(token_ids, may_count)
         counts = reads.is_finite & ~reads.is_high
         place = reads.place[counts]
@@ -160,14 +160,15 @@ class WindowReader:
             is_finite &= read.sum(1).isfinite()
         return Reads(place=may_count.nonzero(), values=values, is_high=is_high[may_count], is_finite=is_finite)
 
-    def _ordinary(self, token_ids: Int[Tensor, "window pos"], windows: Sequence[Window]) -> Bool[Tensor, "window pos"]:
-        """Neither padding, nor special, nor among the positions that the model opens with."""
+    def ordinary(self, token_ids: Int[Tensor, "window pos"], windows: Sequence[Window]) -> Bool[Tensor, "window pos"]:
+        """Which positions are neither padding, nor special, nor among the positions that the model opens with."""
         n_ignored = [self.model.facts.n_ignored_positions(window.token_ids) for window in windows]
         pos = torch.arange(token_ids.shape[1], device=token_ids.device)
         is_later = pos >= torch.tensor(n_ignored, device=token_ids.device)[:, None]
         return is_later & (token_ids != PADDING) & ~torch.isin(token_ids, self._special)
 
 
-def _padded(windows: Sequence[Window], device: torch.device) -> Int[Tensor, "window pos"]:
+def padded_windows(windows: Sequence[Window], device: torch.device) -> Int[Tensor, "window pos"]:
+    """Windows as one tensor, `PADDING` behind the shorter ones."""
     rows = [torch.tensor(window.token_ids) for window in windows]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING).to(device)

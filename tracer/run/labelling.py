@@ -1,22 +1,26 @@
 """The label stage: names for features by rules and, where one is asked, by a language model; the page with them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
-from tracer.autointerp.feature_evidence import source_of
-from tracer.autointerp.keeping import keep, put_back, put_calls
+from tracer.autointerp.client.ledger import compact
+from tracer.autointerp.feature_evidence import FeatureKey, Source, source_of
+from tracer.autointerp.keeping import FOLDER, keep, put_back, put_calls
 from tracer.autointerp.rows import Row, Rows
 from tracer.config.labels import LabellingConfig
+from tracer.corpus.prompt_files import local_corpus
 from tracer.errors import ConfigError, DataError
 from tracer.run.aggregating import unmarked
 from tracer.run.folder import DATABASE_NAME, claimed, existing, local_database
+from tracer.run.progress import LiveLine
 from tracer.run.record import load_record
-from tracer.storage.store import Store, is_uri
-from tracer.tables.database import connect, rows_of
+from tracer.storage.store import Store
+from tracer.tables.database import Connection, connect, rows_of
 from tracer.tables.joining import connect_harvest
 from tracer.tables.label_writing import as_rows, changed_labels, put_rows, write_labels
 from tracer.tables.quoting import literal
@@ -36,7 +40,8 @@ def label_run(
     root: str | Path,
     *,
     config: LabellingConfig | None = None,
-    harvest: Path | None = None,
+    harvest: str | Path | None = None,
+    embedding_model: Path | None = None,
     inline: bool = False,
     only_estimate: bool = False,
     console: Console,
@@ -44,55 +49,77 @@ def label_run(
     """The label stage alone: labels and page anew from results.duckdb.
 
     Args:
-        root: the run folder.
+        root: the run folder, a path or URI.
         config: how a language model is asked; without it only rules label, and what was kept of earlier labels is put
             back.
-        harvest: folder of the transcoders' harvest: texts from a reference corpus, which scores need.
+        harvest: folder of the transcoders' harvest, a path or URI: texts from a reference corpus, which scores need.
+        embedding_model: folder of a sentence-transformers model, which tells how alike a feature's texts are.
         inline: load the model, where ablations are asked for, in this process, without Ray.
         only_estimate: ask a sample of a language model's calls, and give what the others will cost.
         console: where progress is shown.
 
     Raises:
-        ArtifactError: `root` is no run folder, was not aggregated yet, or the harvest is of other transcoders.
-        ConfigError: scores without a harvest, a run in an object store, or no usable endpoint.
-        RunError: no call can succeed.
+        ArtifactError: `root` is no run folder, was not aggregated yet, or the harvest is of other transcoders, or
+            without the documents that random directions are read on.
+        ConfigError: scores without a harvest, or no usable endpoint.
+        RunError: no call can succeed, or another process holds the run.
+        StorageError: an object store does not answer.
     """
-    if config is not None:
-        _check(config, root, harvest)
+    documents = None if config is None else _checked_documents(config, harvest)
     from tracer.run.asking import opened_stage
+    from tracer.views.results.opening import local_results
 
-    with opened(root, console) as (store, database):
-        label(database, console, store)
-        if harvest is not None:
-            label_from_harvest(database, harvest, console)
+    harvested = None if harvest is None else local_results(harvest)
+    with claimed_run(root, console) as store:
+        with changed_results(store) as database:
+            label(database, console, store)
+            if harvested is not None:
+                label_from_harvest(database, harvested, console, embedding_model)
+            if config is not None:
+                with opened_stage(
+                    store, database, config, harvested, documents, inline=inline, console=console
+                ) as asking:
+                    if only_estimate:
+                        return asking.estimate()
+                    rows = asking.label()
+                write_rows(store, database, rows)
+            _write_page(database)
         if config is not None:
-            with opened_stage(store, database, config, harvest, inline=inline, console=console) as asking:
-                if only_estimate:
-                    return asking.estimate()
-                rows = asking.label()
-            write_rows(store, database, rows)
-        _write_page(database)
+            compact(store, FOLDER)  # nobody else writes to it: the run is claimed, and what asked is closed
     return None
 
 
 @contextmanager
-def opened(root: str | Path, console: Console) -> Iterator[tuple[Store, Path]]:
-    """A run whose labels are changed: its folder, claimed, and its results file as a local file.
+def claimed_run(root: str | Path, console: Console) -> Iterator[Store]:
+    """The folder of a run, claimed for the time of the block.
 
     Args:
-        root: the run folder.
+        root: the run folder, a path or URI.
         console: told what is waited for.
+
+    Raises:
+        ArtifactError: it is no run folder.
+        RunError: another process holds it.
     """
 
     def say(words: str) -> None:
         console.print(words, style="dim", markup=False, highlight=False, soft_wrap=True)
 
-    with (
-        claimed(existing(root).reference, say=say) as (store, _),
-        unmarked(store),
-        store.working(DATABASE_NAME, PAGE_NAME, copy=True) as place,
-    ):
-        yield store, place / DATABASE_NAME
+    found = existing(root)
+    with claimed(found.reference, lease_s=load_record(found).config.runner.lease_s, say=say) as (store, _):
+        yield store
+
+
+@contextmanager
+def changed_results(store: Store) -> Iterator[Path]:
+    """The results of a run whose labels are changed, as a local file; until the block ends well they are not marked as
+    current.
+
+    Args:
+        store: the run folder, claimed.
+    """
+    with unmarked(store), store.working(DATABASE_NAME, PAGE_NAME, copy=True) as place:
+        yield place / DATABASE_NAME
 
 
 def label(database: Path, console: Console, store: Store | None = None) -> None:
@@ -110,7 +137,7 @@ def label(database: Path, console: Console, store: Store | None = None) -> None:
     console.print("labelling", style="dim")
     label_features(database, RuleLabeller())
     with connect(database) as connection:
-        signals = read_signals(connection, source_of(connection, has_harvest=False))
+        signals = read_signals(connection, source_of(connection, has_harvest=False), {})
     with changed_labels(database) as connection:
         put_rows(connection, "feature_signals", signals)
         if store is not None:
@@ -118,25 +145,49 @@ def label(database: Path, console: Console, store: Store | None = None) -> None:
     _write_page(database)
 
 
-def label_from_harvest(database: Path, harvest: Path, console: Console) -> None:
+def label_from_harvest(database: Path, harvest: Path, console: Console, embedding_model: Path | None = None) -> None:
     """Labels by rule for every feature that fired in a harvest, and the signals of each.
 
     Args:
         database: the run's results file.
-        harvest: the harvest's folder.
+        harvest: the harvest's.
         console: told what is done.
+        embedding_model: folder of a sentence-transformers model, if there is one.
+
+    Raises:
+        ConfigError: that model cannot be loaded.
     """
     from tracer.autointerp.harvest_labels import METHOD, harvest_rows
     from tracer.autointerp.signals import read_signals
 
     console.print("labelling by rules over the harvest", style="dim")
-    with connect_harvest(harvest / DATABASE_NAME, database) as connection:
+    with connect_harvest(harvest, database) as connection:
         source = source_of(connection, has_harvest=True)
         labels = [row for batch in harvest_rows(connection, source) for row in batch]
-        signals = read_signals(connection, source)
+        coherence = {} if embedding_model is None else _coherence(connection, source, embedding_model, console)
+        signals = read_signals(connection, source, coherence)
     write_labels(database, METHOD, as_rows("all_labels", labels), as_rows("failures", []))
     with changed_labels(database) as connection:
         put_rows(connection, "feature_signals", signals)
+
+
+def _coherence(
+    connection: Connection, source: Source, embedding_model: Path, console: Console
+) -> Mapping[FeatureKey, float]:
+    from tracer.autointerp.coherence import load_embedder, read_coherence
+
+    embed, said = load_embedder(embedding_model), [Text("embedding texts")]
+    line = LiveLine(console, lambda: said[-1])
+
+    def report(n_done: int, n_features: int) -> None:
+        said.append(Text(f"embedding texts of features: {n_done:,} of {n_features:,}"))
+        line.changed()
+
+    line.start()
+    try:
+        return read_coherence(connection, source, embed, report)
+    finally:
+        line.stop()
 
 
 def write_rows(store: Store, database: Path, rows: Rows) -> None:
@@ -168,7 +219,7 @@ def give_labels(root: str | Path, given: Sequence[Row], console: Console) -> Non
         given: rows of `all_labels`.
         console: told what is done.
     """
-    with opened(root, console) as (store, database):
+    with claimed_run(root, console) as store, changed_results(store) as database:
         with changed_labels(database) as connection:
             put_back(connection, store)
             put_rows(connection, "all_labels", as_rows("all_labels", given))
@@ -225,15 +276,14 @@ def _write_page(database: Path) -> None:
     write_page(database, database.with_name(PAGE_NAME))
 
 
-def _check(config: LabellingConfig, root: str | Path, harvest: Path | None) -> None:
-    if is_uri(root):
-        raise ConfigError(
-            str(root), found="a run in an object store", expected="a folder of this machine",
-            to_do="Copy the run, label it there, and copy it back: each answer is kept on disk before it is used.",
-        )  # fmt: skip
+def _checked_documents(config: LabellingConfig, harvest: str | Path | None) -> Path | None:
+    """The folder of the harvest's corpus, if it will be needed, found before anything is paid for."""
     if harvest is None and config.labels.n_scored:
         raise ConfigError(
             "labels.n_scored", found=f"{config.labels.n_scored} labels to test, and no harvest",
             expected="--harvest DIR: texts in which a feature is active and texts in which it is not",
             to_do="Make one with `tracer harvest`, or set labels.n_scored to 0.",
         )  # fmt: skip
+    if harvest is None or not (config.labels.n_scored and config.labels.with_random_direction):
+        return None
+    return local_corpus(harvest)

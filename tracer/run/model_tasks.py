@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from tracer.autointerp.feature_evidence import FeatureKey
+from tracer.autointerp.direction_evidence import DirectionTask, measure_directions
+from tracer.autointerp.feature_evidence import FeatureEvidence, FeatureKey
 from tracer.autointerp.scoring.ablation import measure_ablations, read_sites
 from tracer.autointerp.scoring.asking import Effect
 from tracer.config import RunConfig
@@ -37,3 +38,20 @@ class ModelTasks:
         for effects in ray_model_tasks(measure_ablations, self._config.model, parts, self._config.runner):
             found |= effects
         return {key: found[key] for key in keys if key in found}
+
+    def read_directions(self, task: DirectionTask) -> list[FeatureEvidence]:
+        """Evidence about random directions; of one model, on Ray too, for one pass over the texts serves them all.
+
+        Args:
+            task: the features in whose place they stand, and the texts.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            RunError: the Ray task was lost again and again.
+        """
+        if self._inline:
+            return measure_directions(self._config.model, task)
+        from tracer.run.ray_tasks import ray_model_tasks
+
+        (found,) = ray_model_tasks(measure_directions, self._config.model, [task], self._config.runner)
+        return found

@@ -38,15 +38,24 @@ LLM_CALLS = Table(
 
 LABEL_ID = Column("label_id", "text", "hash of what is labelled, by whom, from what: stable for equal work")
 ABOUT = (
-    Column("target_kind", "text", "feature, group (of features) or component (an MLP layer in one task)"),
-    Column("target_id", "text", "L0/12 for a feature; circuit_id or hyperedge_id of a group; MLP0 task=ioi"),
-    Column("layer", "int", "layer of a feature or component; null for a group"),
+    Column(
+        "target_kind",
+        "text",
+        "feature, group (of features), component (an MLP layer in one task) or random_direction (a null, no feature)",
+    ),
+    Column(
+        "target_id",
+        "text",
+        "L0/12 for a feature; circuit_id or hyperedge_id of a group; MLP0 task=ioi; random_direction/0/12 for the "
+        "direction that stood in the place of L0/12",
+    ),
+    Column("layer", "int", "layer of a feature, component or direction; null for a group"),
     Column("feature", "int", "index of a feature within its layer; null for others"),
 )
 
 ALL_LABELS = Table(
     name="all_labels",
-    grain="feature, group or component x label that somebody gave it",
+    grain="feature, group, component or random direction x label that somebody gave it",
     key=("label_id",),
     made_by="aggregate",
     columns=(
@@ -89,7 +98,7 @@ ALL_LABELS = Table(
 
 LABELS = Table(
     name="labels",
-    grain="feature, group or component: the label that is current",
+    grain="feature, group, component or random direction: the label that is current",
     key=("target_kind", "target_id"),
     made_by="view",
     columns=ALL_LABELS.columns,
@@ -99,7 +108,7 @@ TESTED = Column(
     "tested",
     "text",
     "label; or a null: other_label (the label of another feature that fires as often), majority (the commoner answer "
-    "for all)",
+    "for all), random_direction (the label of a random direction that is active as often, on that direction's texts)",
 )
 SCORER = Column(
     "scorer",
@@ -149,7 +158,11 @@ LABEL_SCORE_MEANS = Table(
         Column("method", "text", "who labelled, as in `all_labels`"),
         SCORER,
         MEASURE,
-        Column("tested", "text", "as in `label_scores`; label_minus_other_label: the difference, label by label"),
+        Column(
+            "tested",
+            "text",
+            "as in `label_scores`; label_minus_other_label, label_minus_random_direction: differences, label by label",
+        ),
         Column("layer", "int", "layer of the features; -1 for all layers together"),
         Column("n_labels", "int", "labels with a score"),
         Column("n_without", "int", "labels that were tested and have no score"),
@@ -193,6 +206,13 @@ FEATURE_SIGNALS = Table(
             "float",
             "logit of its most promoted token over that of the weakest one kept: near 1.5 where no token stands out; "
             "null without promoted tokens",
+        ),
+        Column(
+            "example_coherence",
+            "float",
+            "chance that two texts it fires in are more alike, by an embedding model, than one of them and a text in "
+            "which it does not fire; 0.5 is chance; null without such a model, outside circuits, or with fewer than 3 "
+            "texts of a sort",
         ),
     ),
 )

@@ -165,7 +165,7 @@ def test_bodies_that_are_no_completion_are_malformed(asked, monkeypatch, changed
 def test_half_a_character_in_an_answer_is_kept_as_something_that_can_be_written(asked) -> None:
     started = asked(answer=lambda messages, schema: '{"reasoning": "\\ud800", "name": "\ud800"}')
     started.answers(list(named_calls(1)), answer_mode="json_schema")
-    assert read_calls(open_store(started.run), FOLDER).num_rows == 2
+    assert sum(table.num_rows for table in read_calls(open_store(started.run), FOLDER)) == 2
 
 
 def test_an_endpoint_that_is_not_there_ends_the_work(asked) -> None:

@@ -78,6 +78,23 @@ def test_it_waits_as_long_as_the_endpoint_asks_and_lets_the_oldest_through_first
     assert seconds >= 0.2
 
 
+def test_what_is_refused_keeps_no_distance_to_the_next() -> None:
+    async def distances() -> list[float]:
+        limit, found, loop = AdaptiveLimit(start=2, most=2, cooldown_s=60.0), [], asyncio.get_running_loop()
+        limit.refused(1.0, sent_at=loop.time())  # a quarter of a second between two from now on
+        for is_refused in (True, False):
+            async with limit.slot(0):
+                begun = loop.time()
+                if is_refused:
+                    limit.refused(0.01, sent_at=begun)
+            async with limit.slot(0):
+                found.append(loop.time() - begun)
+        return found
+
+    after_refusal, after_answer = asyncio.run(distances())
+    assert 0.01 <= after_refusal < 0.2 < 0.25 <= after_answer
+
+
 def test_a_cancelled_call_gives_its_place_back() -> None:
     async def cancel() -> int:
         limit = AdaptiveLimit(start=1, most=1, cooldown_s=0.1)

@@ -2,7 +2,6 @@
 the ledger is asked again.
 """
 
-import json
 import random
 import subprocess
 import sys
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.autointerp.asked import named_calls, right_name, server_process
+from tests.autointerp.asked import asked_for, named_calls, right_name, server_process
 from tests.autointerp.client.calling import N_IN_FLIGHT, settings
-from tests.autointerp.server import asked_hash, read_log
+from tests.autointerp.server import read_log
 from tracer.autointerp.client.answerer import FOLDER, Answerer
 from tracer.autointerp.client.endpoint import TRANSIENT
 from tracer.autointerp.client.ledger import LedgerRow, read_rows
@@ -29,11 +28,6 @@ def answers(log: Path) -> list[str]:
 
 def answered_rows(run: Path) -> list[LedgerRow]:
     return [row for row in read_rows(open_store(run), FOLDER) if row.error_class not in TRANSIENT]
-
-
-def asked_for(row: LedgerRow) -> str:
-    assert row.request is not None
-    return asked_hash([{"role": role, "content": text} for role, text in json.loads(row.request)["messages"]])
 
 
 def kill_after(n_answers: int, url: str, run: Path, log: Path, n_calls: int) -> None:

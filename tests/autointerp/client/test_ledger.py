@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.storage.kinds import BUCKETS, STARTED
 from tests.storage.s3_server import in_environment
+from tracer.autointerp.client import ledger
 from tracer.autointerp.client.ledger import (
     COMPACTED_NAME,
     HEADER,
@@ -101,8 +102,25 @@ def test_compaction_keeps_every_row_and_a_kill_in_between_doubles_none(segment: 
     assert read_rows(store, "ledger") == before
     write(store, [replace(ROW, request_hash="f" * 64)])
     assert compact(store, "ledger") == len(ROWS) + 1
-    assert read_calls(store, "ledger").schema == LLM_CALLS.arrow_schema()
-    assert read_calls(store, "ledger").column("request").to_pylist()[0] == ROW.request
+    content = store.read(f"ledger/{COMPACTED_NAME}")
+    assert compact(store, "ledger") == 0
+    assert store.read(f"ledger/{COMPACTED_NAME}") == content
+    (calls,) = read_calls(store, "ledger")
+    assert calls.schema == LLM_CALLS.arrow_schema()
+    assert calls.column("request").to_pylist() == [ROW.request] * (len(ROWS) + 1)
+
+
+def test_rows_are_read_a_part_at_a_time_each_once(segment: bytes, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(ledger, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(ledger, "SEGMENTS_AT_ONCE", 1)
+    store = open_store(tmp_path)
+    for _ in range(2):
+        write(store, ROWS)
+        compact(store, "ledger")
+    store.write("ledger/ledger-abc-000000.jsonl", segment)
+    write(store, [replace(ROW, request_hash="f" * 64)])
+    assert [table.num_rows for table in read_calls(store, "ledger")] == [3, 2]
+    assert len(read_rows(store, "ledger")) == 5
 
 
 def test_an_object_store_holds_a_ledger_of_objects_that_are_never_written_twice(tmp_path: Path) -> None:

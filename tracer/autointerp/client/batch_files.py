@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from tracer.autointerp.client.endpoint import TRANSIENT, Endpoint, RequestError
-from tracer.storage.store import Store
+from tracer.storage.store import Store, in_parallel
 
 KEY_NAME = "tracer_batch"
 """Under which a batch's metadata holds the key of its note."""
@@ -45,7 +45,9 @@ class Notes:
 
     def read(self) -> list[Batch]:
         """All of them."""
-        notes = [json.loads(self._store.read(name)) for name in self._store.list(self._folder)]
+        # beside them a killed process may have left one that is not whole, under another name
+        names = [name for name in self._store.list(self._folder) if name.endswith(".json")]
+        notes = map(json.loads, in_parallel(self._store, self._store.read, names))
         return [
             Batch(
                 key=note["key"], hashes=tuple(note["hashes"]), batch_id=note["batch_id"], model=note["model"],

@@ -36,7 +36,7 @@ class AdaptiveLimit:
         self._most, self._cooldown_s = most, cooldown_s
         self._n_answers, self._was_full = 0, False
         self._refused_at, self._gap_s, self._gap_factor = -math.inf, 0.0, FAST_GAP
-        self._cool_until, self._next_at, self._timer_at = 0.0, 0.0, math.inf
+        self._cool_until, self._sent_at, self._next_at, self._timer_at = 0.0, -math.inf, 0.0, math.inf
         self._answers: deque[tuple[float, float]] = deque(maxlen=N_REMEMBERED)
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._n_waited = 0
@@ -76,11 +76,13 @@ class AdaptiveLimit:
     def refused(self, retry_after_s: float | None, *, sent_at: float) -> None:
         """The endpoint said 429 to a request: wait as long as it asks, and send fewer of them from now on.
 
-        What was sent before an earlier 429 was known is part of its episode, and only waits.
+        What was sent before an earlier 429 was known is part of its episode, and only waits. The last request of all
+        used up nothing if it is refused: the next one goes as soon as the endpoint says, however near that is.
         """
         now, pause_s = self._now(), retry_after_s or 0.0
         self._n_answers = 0
-        self._next_at = max(self._next_at, now + pause_s)
+        is_last = retry_after_s is not None and sent_at >= self._sent_at
+        self._next_at = now + pause_s if is_last else max(self._next_at, now + pause_s)
         if sent_at < self._refused_at:
             return
         if self._refused_at == -math.inf:
@@ -107,7 +109,7 @@ class AdaptiveLimit:
                 return
             _, _, turn = heapq.heappop(self._waiting)
             self.in_flight += 1
-            self._next_at = now + self._gap_s
+            self._sent_at, self._next_at = now, now + self._gap_s
             turn.set_result(None)
         self._was_full = self._was_full or self.in_flight >= int(self.limit)
 

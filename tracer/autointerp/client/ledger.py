@@ -10,10 +10,12 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from io import BytesIO
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +33,10 @@ HEADER = b'{"format": "tracer ledger 1"}\n'
 SEGMENT_NAME = re.compile(r"ledger-[0-9a-f]+-\d+\.jsonl")
 SEGMENT_BYTES = 64 * 2**20
 """A writer to a folder goes on to its next segment beyond this."""
+SEGMENTS_AT_ONCE = 64
+"""Objects that are held in memory while they are read."""
+ROWS_AT_ONCE = 1_000
+"""Whole rows that are held in memory on their way into a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +174,7 @@ def read_rows(store: Store, folder: str) -> list[LedgerRow]:
     Raises:
         ArtifactError: a segment is damaged elsewhere than at its end, or is none.
     """
-    return _read(store, folder, segment_names(store, folder), FIELDS)
+    return _read(store, folder, FIELDS)
 
 
 def read_brief(store: Store, folder: str) -> list[LedgerRow]:
@@ -177,35 +183,43 @@ def read_brief(store: Store, folder: str) -> list[LedgerRow]:
     Raises:
         ArtifactError: as `read_rows`.
     """
-    names = tuple(name for name in FIELDS if name != "request")
-    return _read(store, folder, segment_names(store, folder), names)
+    return _read(store, folder, tuple(name for name in FIELDS if name != "request"))
 
 
-def read_calls(store: Store, folder: str) -> pa.Table:
-    """The ledger as `llm_calls`.
+def read_calls(store: Store, folder: str) -> Iterator[pa.Table]:
+    """The ledger as `llm_calls`, each row once, at most `ROWS_AT_ONCE` of them at a time, in no order.
 
     Raises:
         ArtifactError: as `read_rows`.
     """
-    return _as_table(read_rows(store, folder))
+    records = _records(store, folder, FIELDS)
+    while some := list(islice(records, ROWS_AT_ONCE)):
+        dated = [record | {"created_at": datetime.fromisoformat(record["created_at"])} for record in some]
+        yield from_records(LLM_CALLS, dated)
 
 
 def compact(store: Store, folder: str) -> int:
-    """Put all rows into `llm_calls.parquet` and remove the segments; the number of rows. For the only user of a ledger.
+    """Put all rows into `llm_calls.parquet` and remove the segments; how many rows, or 0 where there was no segment.
 
-    Killed in between it leaves rows in both, which count once.
+    For the only user of a ledger, which the claim of its run sees to: a writer to a folder may add to a segment after
+    it was read. Killed in between it leaves rows in both, which count once. In memory are one segment, the keys of all
+    rows and the compressed file.
 
     Raises:
         ArtifactError: as `read_rows`.
+        RunError: another process has taken the run over.
     """
-    names = segment_names(store, folder)
-    rows = _read(store, folder, names, FIELDS)
+    names, n_rows = segment_names(store, folder), 0
+    if not names:
+        return n_rows
     sink = pa.BufferOutputStream()
-    pq.write_table(_as_table(rows), sink, compression="zstd")
+    with pq.ParquetWriter(sink, LLM_CALLS.arrow_schema(), compression="zstd") as writer:
+        for table in read_calls(store, folder):
+            writer.write_table(table)
+            n_rows += table.num_rows
     store.write(f"{folder}/{COMPACTED_NAME}", sink.getvalue().to_pybytes())
-    for name in names:
-        store.remove(name)
-    return len(rows)
+    list(in_parallel(store, store.remove, names))
+    return n_rows
 
 
 def parse_segment(content: bytes, where: str) -> list[dict[str, Any]]:
@@ -232,31 +246,43 @@ def parse_segment(content: bytes, where: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _read(store: Store, folder: str, segments: list[str], names: tuple[str, ...]) -> list[LedgerRow]:
-    found: dict[tuple[str, int], LedgerRow] = {}
+def _read(store: Store, folder: str, names: tuple[str, ...]) -> list[LedgerRow]:
     blank: dict[str, Any] = dict.fromkeys(FIELDS)
-    for record in _compacted(store, folder, names):
-        found[record["request_hash"], record["attempt"]] = LedgerRow(**(blank | record))
-    for name, content in zip(segments, in_parallel(store, store.read, segments), strict=True):
-        for record in parse_segment(content, place(store, name)):
-            kept = {field: record[field] for field in names}
-            found[record["request_hash"], record["attempt"]] = LedgerRow(**(blank | kept))
-    return [found[key] for key in sorted(found)]
+    rows = [LedgerRow(**(blank | {name: record[name] for name in names})) for record in _records(store, folder, names)]
+    return sorted(rows, key=lambda row: (row.request_hash, row.attempt))
 
 
-def _compacted(store: Store, folder: str, names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _records(store: Store, folder: str, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Each row once: of several of one request and attempt that of the last segment; a compacted one gives way."""
+    seen: set[tuple[str, int]] = set()
+    for record in chain(_in_segments(store, folder), _compacted(store, folder, names)):
+        key = (record["request_hash"], record["attempt"])
+        if key not in seen:
+            seen.add(key)
+            yield record
+
+
+def _in_segments(store: Store, folder: str) -> Iterator[dict[str, Any]]:
+    """All rows, the last first."""
+    segments = segment_names(store, folder)[::-1]
+    for start in range(0, len(segments), SEGMENTS_AT_ONCE):
+        some = segments[start : start + SEGMENTS_AT_ONCE]
+        for name, content in zip(some, in_parallel(store, store.read, some), strict=True):
+            yield from reversed(parse_segment(content, place(store, name)))
+
+
+def _compacted(store: Store, folder: str, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     try:
         content = store.read(f"{folder}/{COMPACTED_NAME}")
     except FileNotFoundError:
-        return []
+        return
     try:
-        table = pq.read_table(BytesIO(content), columns=list(names))
-    except (pa.ArrowException, OSError) as error:
+        for batch in pq.ParquetFile(BytesIO(content)).iter_batches(ROWS_AT_ONCE, columns=list(names)):
+            for record in batch.to_pylist():
+                record["created_at"] = record["created_at"].isoformat()
+                yield {name: record[name] for name in names}
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise _damaged(place(store, f"{folder}/{COMPACTED_NAME}"), " ".join(str(error).split())) from error
-    records = table.to_pylist()
-    for record in records:
-        record["created_at"] = record["created_at"].isoformat()
-    return records
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -265,11 +291,6 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return row if isinstance(row, dict) and row.keys() == set(FIELDS) else None
-
-
-def _as_table(rows: list[LedgerRow]) -> pa.Table:
-    records = [asdict(row) | {"created_at": datetime.fromisoformat(row.created_at)} for row in rows]
-    return from_records(LLM_CALLS, records)
 
 
 def _damaged(where: str, found: str) -> ArtifactError:

@@ -77,12 +77,24 @@ def measure_ablations(settings: ModelConfig, ablations: Sequence[Ablation]) -> d
         settings: the run's model and transcoders.
         ablations: the features and where.
     """
-    model = ReplacementModel.from_pretrained(
+    model = load_model(settings)
+    return {key: ablate(model, key, sites) for key, sites in ablations}
+
+
+def load_model(settings: ModelConfig) -> ReplacementModel:
+    """The model and transcoders of a run, to measure in what is asked about.
+
+    Args:
+        settings: which they are.
+
+    Raises:
+        ModelError: they cannot be loaded.
+    """
+    return ReplacementModel.from_pretrained(
         settings.checkpoint, settings.transcoders, device=resolve_device(settings.device),
         trust_remote_code=settings.trust_remote_code, lazy_encoder=settings.lazy_encoder,
         lazy_decoder=settings.lazy_decoder, shared_cache=settings.shared_cache, check=False,
     )  # fmt: skip
-    return {key: ablate(model, key, sites) for key, sites in ablations}
 
 
 def ablate(model: ReplacementModel, key: FeatureKey, sites: Sequence[Site]) -> Effect:

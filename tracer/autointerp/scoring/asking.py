@@ -212,7 +212,7 @@ def _question(
         scorer=scorer,
         call=Call(
             stage=scorer,
-            target=f"feature/{evidence.layer}/{evidence.feature}",
+            target=evidence.target,
             messages=(Message("system", task.text), Message("user", content)),
             form=form,
             parameters=Parameters(max_tokens=300 + n_tokens, top_logprobs=top_logprobs),

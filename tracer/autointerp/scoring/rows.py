@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from tracer.autointerp.feature_evidence import RANDOM_DIRECTION
 from tracer.autointerp.scoring.measures import Figure, Verdict, classification, mean, mean_correlation
 from tracer.autointerp.scoring.questions import Answers, Question, Subject
 
 Row = dict[str, Any]
-DIFFERENCE = "label_minus_other_label"
+NULLS = ("other_label", RANDOM_DIRECTION)
+"""What a label is compared with, one by one."""
 ALL_LAYERS = -1
 
 
@@ -80,7 +82,7 @@ def _about(subject: Subject, scorer: str) -> Row:
 
 def mean_rows(scores: Iterable[Row], method_of: Mapping[str, str]) -> list[Row]:
     """Means over labels by method, scorer, measure and what was tested, for each layer and for all; and the mean
-    difference between a label and the null of another one.
+    difference between a label and each of the nulls that have words of their own.
 
     Args:
         scores: rows of `label_scores`.
@@ -96,10 +98,12 @@ def mean_rows(scores: Iterable[Row], method_of: Mapping[str, str]) -> list[Row]:
             groups[method, row["scorer"], row["measure"], row["tested"], layer].append(row)
     means = [_mean_row(key, rows) for key, rows in groups.items()]
     for (method, scorer, measure, tested, layer), rows in groups.items():
-        others = groups.get((method, scorer, measure, "other_label", layer))
-        if tested == "label" and others:
+        for null in NULLS if tested == "label" else ():
+            others = groups.get((method, scorer, measure, null, layer), [])
             differences = _differences(rows, others)
-            means.append(_mean_row((method, scorer, measure, DIFFERENCE, layer), differences) | {"chance": None})
+            if differences:
+                key = (method, scorer, measure, f"label_minus_{null}", layer)
+                means.append(_mean_row(key, differences) | {"chance": None})
     return means
 
 
