@@ -1,5 +1,7 @@
 """Scores of subgraphs: worked by hand, against a dense computation, and as properties of random graphs."""
 
+from math import isnan
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -103,7 +105,8 @@ def test_choosing_more_never_lowers_the_replacement_score(shape: dict, seed: int
     draws = torch.rand(graph.layout.n_nodes, generator=torch.Generator().manual_seed(seed))
     if float(graph.influence.sum()) > 0:
         fewer, more = graph.scores(draws > 0.7), graph.scores(draws > 0.3)
-        assert fewer.replacement <= more.replacement + 1e-5
+        # undefined where all influence ends in features without sources
+        assert isnan(more.replacement) or fewer.replacement <= more.replacement + 1e-5
 
 
 def test_the_pruned_nodes_of_the_demo_model_explain_most_of_what_all_explain(demo_model: ReplacementModel) -> None:

@@ -51,8 +51,10 @@ def attempts(root):
 
 
 def test_two_actors_give_the_same_tables_as_one_process_and_leave_ray_running(tmp_path, undisturbed):
-    root, console = tmp_path / "run", quiet()
-    result = pipeline.run(begin_tiny_run(root), root, console=console, make_worker=TinyWorker)
+    root, console, meeting = tmp_path / "run", quiet(), tmp_path / "meeting"
+    meeting.mkdir()
+    make_worker = partial(TinyWorker, meeting=meeting, seconds=0.5)
+    result = pipeline.run(begin_tiny_run(root), root, console=console, make_worker=make_worker)
     assert (result.n_graphs, result.n_failures) == (24, 0)
     assert compare_tables(undisturbed, result.database) == []
     assert "worker 2 ready on cpu" in console.file.getvalue()

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,12 +55,22 @@ class Fault:
 
 
 class TinyWorker:
-    """Makes consistent tables from the made-up model, whatever the token ids say."""
+    """Makes consistent tables from the made-up model, whatever the token ids say; with a folder for a `meeting` it
+    begins when there are two workers.
+    """
 
     def __init__(
-        self, config: RunConfig, *, fault: Fault | None = None, model: dict | None = None, seconds: float = 0.0
+        self,
+        config: RunConfig,
+        *,
+        fault: Fault | None = None,
+        model: dict | None = None,
+        seconds: float = 0.0,
+        meeting: Path | None = None,
     ) -> None:
-        self._fault, self._model, self._seconds = fault, model or MODEL, seconds
+        self._fault, self._model, self._seconds, self._meeting = fault, model or MODEL, seconds, meeting
+        if meeting is not None:
+            (meeting / uuid.uuid4().hex).touch()
         if fault is not None and fault.kind == "load" and fault.is_due():
             raise OSError("made to fail while loading")
 
@@ -75,6 +86,8 @@ class TinyWorker:
         """As `TraceWorker.trace`; none of its faults makes a prompt one to skip."""
         assert not skipped
         assert n_halved == 0
+        while self._meeting is not None and len(list(self._meeting.iterdir())) < 2:
+            time.sleep(0.05)
         time.sleep(self._seconds)
         numbers = [prompt.metadata["number"] for prompt in prompts]
         if (

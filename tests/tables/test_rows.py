@@ -1,9 +1,12 @@
 """Rows of the graph tables from a real graph: exact schemas, and counts that agree with the graph and one another."""
 
+import math
+
 import polars as pl
 import pyarrow as pa
 import pytest
 
+from tests.graph.random_graphs import random_graph
 from tracer.attribution.attribute import attribute
 from tracer.graph.graph import Graph
 from tracer.graph.layout import NodeKind
@@ -45,6 +48,13 @@ def test_the_graphs_row_counts_what_the_other_rows_hold(graph: Graph, pruned: Gr
     declared = set(TABLES["graphs"].column_names())
     assert declared - set(record) == {column.name for column in TABLES["graphs"].columns if column.volatile}
     assert set(record) < declared
+
+
+def test_a_score_that_says_nothing_is_null() -> None:
+    graph = random_graph(seed=12854, n_layers=1, n_pos=1, n_features=1)  # its one feature has no sources
+    assert math.isnan(graph.scores().replacement)
+    record = rows.graph_record(graph, graph.prune(), graph_id="g", prompt_id="p")
+    assert (record["replacement_score"], record["completeness_score"]) == (None, 1.0)
 
 
 def test_edges_refer_to_nodes_and_nodes_tell_where_they_are(pruned: Graph) -> None:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Both in [0, 1]; 1 means that no error takes part."""
+    """Both in [0, 1]; 1 means that no error takes part. NaN where no influence says anything: for `replacement`, where
+    it all ends in features without sources.
+    """
 
     replacement: float
     completeness: float

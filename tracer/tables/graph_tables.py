@@ -51,7 +51,7 @@ GRAPHS = Table(
         Column(
             "replacement_score",
             "float",
-            "share of token and error influence that comes from tokens, over the rows computed",
+            "share of token and error influence that comes from tokens, over the rows computed; null: there is none",
             "share",
         ),
         Column(

@@ -1,6 +1,7 @@
 """Rows of the graph tables from graphs: polars frames in, Arrow tables with the declared schema out."""
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 import polars as pl
@@ -40,11 +41,15 @@ def graph_record(graph: Graph, pruned: Graph, *, graph_id: str, prompt_id: str) 
         "n_error_nodes": pruned.count(NodeKind.error),
         "n_nodes": int(pruned.node_mask.sum()),
         "n_edges": len(pruned.edge_weight),
-        "replacement_score": scores.replacement,
-        "completeness_score": scores.completeness,
+        "replacement_score": _defined(scores.replacement),
+        "completeness_score": _defined(scores.completeness),
         "uncovered_influence": graph.uncovered_influence,
         "n_near_cut": pruned.n_near_cut,
     }
+
+
+def _defined(score: float) -> float | None:
+    return None if isnan(score) else score
 
 
 def logit_records(graph: Graph, graph_id: str) -> list[dict[str, Any]]:
