@@ -2,16 +2,18 @@
 
 import io
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
 from rich.console import Console
 
 from tests.run.tiny_worker import MODEL, TinyWorker, begin_tiny_run, faulty, record_of
-from tracer.errors import RunError
+from tracer.errors import ConfigError, RunError
 from tracer.run import labelling, pipeline
 from tracer.run.backlog import ATTEMPTS_PER_SESSION
 from tracer.run.status import read_status
+from tracer.storage.store import open_store
 from tracer.tables.database import query
 from tracer.tables.equality import compare_tables
 
@@ -128,6 +130,43 @@ def test_promoted_tokens_are_kept_so_that_a_second_aggregation_needs_no_worker(t
         root, inline=True, console=quiet(), make_worker=lambda config: pytest.fail("a worker was made")
     )
     assert compare_tables(undisturbed, root / "results.duckdb") == []
+
+
+def test_a_traced_run_can_be_aggregated_with_other_settings_without_a_worker_and_keeps_them(tmp_path, undisturbed):
+    def no_worker(config):
+        pytest.fail("a worker was made")
+
+    root, traced_so = tmp_path / "changed" / "run", tmp_path / "new" / "run"
+    config = begin_tiny_run(root)
+    aggregate = config.aggregate.model_copy(update={"min_support": 2, "by": ["task"], "stratify_by": "task"})
+    asked = config.model_copy(update={"aggregate": aggregate})
+    finish(root, config)
+    for given in (asked, None):
+        pipeline.aggregate_run(
+            root,
+            config=given,
+            inline=True,
+            console=quiet(),
+            make_worker=lambda config: pytest.fail("a worker was made"),
+        )
+    assert record_of(root).config.aggregate == aggregate
+    begin_tiny_run(traced_so)
+    replace(record_of(traced_so), config=asked).save(open_store(traced_so))
+    finish(traced_so, asked)
+    assert compare_tables(traced_so / "results.duckdb", root / "results.duckdb") == []
+    assert compare_tables(undisturbed, root / "results.duckdb") != []
+
+
+def test_a_column_that_the_corpus_lacks_is_refused_before_anything_changes(tmp_path):
+    root = tmp_path / "run"
+    config = begin_tiny_run(root)
+    finish(root, config)
+    aggregate = config.aggregate.model_copy(update={"stratify_by": "author"})
+    with pytest.raises(ConfigError, match="author"):
+        pipeline.aggregate_run(
+            root, config=config.model_copy(update={"aggregate": aggregate}), inline=True, console=quiet()
+        )
+    assert record_of(root).config == config
 
 
 def test_a_deleted_page_is_made_again(tmp_path):

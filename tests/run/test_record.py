@@ -10,7 +10,7 @@ from tracer.config import parse_config
 from tracer.errors import ArtifactError, RunError
 from tracer.run.folder import RECORD_NAME
 from tracer.run.origins import Origin
-from tracer.run.record import check_facts, check_resumable, load_record
+from tracer.run.record import aggregated_as, check_facts, check_resumable, load_record
 from tracer.storage.json_files import read_json, write_json
 from tracer.storage.store import open_store
 
@@ -69,6 +69,28 @@ def test_another_configuration_is_refused_naming_the_settings_that_differ(run):
     assert error.value.found.endswith("corpus.limit None, pruning.node_threshold 0.8")
     assert error.value.expected == "corpus.limit 3, pruning.node_threshold 0.5"
     assert "--out" in error.value.to_do
+
+
+def test_where_only_aggregation_differs_the_message_says_how_to_aggregate_anew(run):
+    config, folder = run
+    with pytest.raises(RunError) as error:
+        check_resumable(load_record(folder), changed(config, aggregate__min_support=9), folder)
+    assert error.value.expected == "aggregate.min_support 9"
+    assert "tracer aggregate" in error.value.to_do
+    assert "--config FILE" in error.value.to_do
+
+
+def test_only_settings_of_aggregation_that_shards_are_not_counted_with_may_change_afterwards(run):
+    config, folder = run
+    record = load_record(folder)
+    other = changed(config, aggregate__min_support=9, runner__n_actors=7)
+    assert aggregated_as(record, other, folder).config == changed(config, aggregate__min_support=9)
+    for setting in ({"pruning__node_threshold": 0.5}, {"aggregate__n_examples": 3}, {"aggregate__n_context_tokens": 3}):
+        with pytest.raises(RunError) as error:
+            aggregated_as(record, changed(config, aggregate__min_support=9, **setting), folder)
+        (name,) = setting
+        assert error.value.expected.startswith(name.replace("__", "."))
+        assert "min_support" not in error.value.expected
 
 
 def test_settings_that_do_not_affect_results_may_change(run):

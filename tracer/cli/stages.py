@@ -64,11 +64,20 @@ def trace(
     _check_usable(result)
 
 
-def aggregate(run: RunPath, inline: Inline = False) -> None:
+def aggregate(
+    run: RunPath,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="the run's settings with others of `aggregate`, which count from now on"),
+    ] = None,
+    inline: Inline = False,
+) -> None:
     """Tables, labels and page from the shards that are committed by now."""
+    from tracer.config.run import load_config
     from tracer.run import pipeline
 
-    print_summary_of(pipeline.aggregate_run(run, inline=inline, console=make_console()).root)
+    settings = None if config is None else load_config(config)
+    print_summary_of(pipeline.aggregate_run(run, config=settings, inline=inline, console=make_console()).root)
 
 
 def estimate(

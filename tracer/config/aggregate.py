@@ -9,6 +9,8 @@ from tracer.config.circuits import CircuitConfig, MotifConfig
 from tracer.config.comparison import ComparisonConfig
 
 Granularity = Literal["feature", "component", "position"]
+SET_BEFORE_TRACING = ("n_examples", "n_context_tokens")
+"""What each shard is counted with; all else can be changed when a run that was traced is aggregated anew."""
 
 
 class AggregateConfig(Settings):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tracer.aggregate.metadata import MetadataColumns
 from tracer.config import RunConfig
 from tracer.run.aggregating import (
     STATE_NAME,
@@ -19,7 +20,7 @@ from tracer.run.folder import DATABASE_NAME, existing, local_database, written
 from tracer.run.labelling import label
 from tracer.run.plan import plan
 from tracer.run.progress import telling
-from tracer.run.record import load_record
+from tracer.run.record import aggregated_as, load_record
 from tracer.run.session import Session, held
 from tracer.run.work import WorkerMaker, make_trace_worker
 from tracer.views.summary import PAGE_NAME
@@ -59,6 +60,19 @@ class RunSession(Session):
             build_results(self.record, self.store, parts, self.workers, seconds=self.seconds(), folder=root, say=say)
             label(root / DATABASE_NAME, self.console, self.store)
         mark_current(self.store, hash_of_inputs)
+
+    def change_aggregation(self, config: RunConfig) -> None:
+        """Aggregate with the `aggregate` settings of another configuration from now on.
+
+        Raises:
+            RunError: it differs in anything else.
+            ConfigError: `aggregate.by` or `aggregate.stratify_by` names no column of the corpus.
+        """
+        changed = aggregated_as(self.record, config, self.store)
+        MetadataColumns.of(config.aggregate, changed.corpus.metadata_columns)
+        with written(self.store):
+            changed.save(self.store)
+        self.record = changed
 
     def result(self, *, with_database: bool = True) -> RunResult:
         """Counts over everything that is committed by now."""
@@ -116,16 +130,31 @@ def trace(
 
 
 def aggregate_run(
-    root: str | Path, *, inline: bool = False, console: Console, make_worker: WorkerMaker = make_trace_worker
+    root: str | Path,
+    *,
+    config: RunConfig | None = None,
+    inline: bool = False,
+    console: Console,
+    make_worker: WorkerMaker = make_trace_worker,
 ) -> RunResult:
     """The second stage alone: whatever shards are committed by now, to results.duckdb with labels and page.
 
+    Args:
+        root: the run folder, a path or URI.
+        config: the run's configuration with other settings of `aggregate`, which count from now on.
+        inline: work in this process, without Ray.
+        console: where progress is shown.
+        make_worker: as for `run`.
+
     Raises:
         ArtifactError: `root` is no run folder, or a committed part is damaged.
+        RunError: `config` differs from the run's in anything but `aggregate`.
     """
     store = existing(root)
-    config = load_record(store).run_config
-    with _held(config, store.reference, inline=inline, console=console, make_worker=make_worker) as session:
+    began = load_record(store).run_config
+    with _held(began, store.reference, inline=inline, console=console, make_worker=make_worker) as session:
+        if config is not None:
+            session.change_aggregation(config)
         session.aggregate()
         return session.result()
 

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tracer import __version__
+from tracer.config.aggregate import SET_BEFORE_TRACING
 from tracer.config.harvest import HarvestConfig
 from tracer.config.run import RunConfig, checked_config
 from tracer.corpus.corpus import Corpus
@@ -160,15 +161,12 @@ def check_resumable(record: RunRecord, config: RunConfig | HarvestConfig, store:
         raise RunError(
             store.reference, found=f"a {record.kind}", expected="an empty folder", to_do="Give another --out."
         )
-    if record.config.fingerprint() != config.fingerprint():
-        began, asked = dict(_flat(record.config.result_settings())), dict(_flat(config.result_settings()))
-        changed = [name for name in {**began, **asked} if began.get(name) != asked.get(name)]
-        raise RunError(
-            store.reference,
-            found="a run of another configuration: " + ", ".join(f"{name} {began.get(name)!r}" for name in changed),
-            expected=", ".join(f"{name} {asked.get(name)!r}" for name in changed),
-            to_do="Give another --out, or the configuration that the run began with.",
-        )
+    differing = _differing(record.config, config)
+    if differing:
+        to_do = "Give another --out, or the configuration that the run began with."
+        if all(_can_change(name) for name in differing):
+            to_do = f"`tracer aggregate {store.reference} --config FILE` aggregates it anew. Or give another --out."
+        raise _another_configuration(store, differing, to_do)
     now = source_hash(config)
     if record.source_hash is not None and now is not None and now != record.source_hash:
         raise RunError(
@@ -177,6 +175,20 @@ def check_resumable(record: RunRecord, config: RunConfig | HarvestConfig, store:
             expected=f"the file with sha256 {record.source_hash[:16]}...",
             to_do="Give another --out, or restore the file.",
         )
+
+
+def aggregated_as(record: RunRecord, config: RunConfig, store: Store) -> RunRecord:
+    """The record of the same run, its graphs to be aggregated with the `aggregate` settings of another configuration.
+
+    Raises:
+        RunError: the configuration differs in a setting that the graphs, or what was counted with them, depend on.
+    """
+    differing = {name: pair for name, pair in _differing(record.run_config, config).items() if not _can_change(name)}
+    if differing:
+        fixed = ", ".join(f"aggregate.{name}" for name in SET_BEFORE_TRACING)
+        to_do = f"Change nothing but `aggregate`, and there not {fixed}; or trace anew with another --out."
+        raise _another_configuration(store, differing, to_do)
+    return replace(record, config=record.run_config.model_copy(update={"aggregate": config.aggregate}))
 
 
 def check_facts(record: RunRecord, facts: dict) -> None:
@@ -211,6 +223,27 @@ def _series(tracer_version: str) -> str:
 
 def _pairs(values: dict, others: dict) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value != others.get(name))
+
+
+def _differing(began: RunConfig | HarvestConfig, asked: RunConfig | HarvestConfig) -> dict[str, tuple[object, object]]:
+    """The settings that affect results and differ, by dotted name."""
+    one, other = dict(_flat(began.result_settings())), dict(_flat(asked.result_settings()))
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return {name: (one.get(name), other.get(name)) for name in names}
+
+
+def _can_change(name: str) -> bool:
+    section, _, setting = name.partition(".")
+    return section == "aggregate" and setting not in SET_BEFORE_TRACING
+
+
+def _another_configuration(store: Store, differing: dict[str, tuple[object, object]], to_do: str) -> RunError:
+    return RunError(
+        store.reference,
+        found="a run of another configuration: " + ", ".join(f"{name} {one!r}" for name, (one, _) in differing.items()),
+        expected=", ".join(f"{name} {other!r}" for name, (_, other) in differing.items()),
+        to_do=to_do,
+    )
 
 
 def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, object]]:

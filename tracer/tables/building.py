@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ import pyarrow as pa
 from tracer.errors import ArtifactError
 from tracer.files.writing import rename_durably
 from tracer.tables.database import Connection
-from tracer.tables.declare import Table
+from tracer.tables.declare import DUCKDB_TYPES, Table
 from tracer.tables.parts import Part, check_content
 from tracer.tables.quoting import literal, quoted
 
@@ -137,6 +137,14 @@ def create_table(connection: Connection, table: Table, extra_columns: dict[str, 
     name = quoted(table.name)
     more = [f"ALTER TABLE {name} ADD COLUMN {quoted(column)} {kind}" for column, kind in (extra_columns or {}).items()]
     _make(connection, [table.ddl(), *more, *_comments("TABLE", table)])
+
+
+def add_columns(connection: Connection, table: Table, there: Collection[str]) -> None:
+    """Give a table that an older version made the declared columns that it lacks, null in all its rows."""
+    name = quoted(table.name)
+    later = [column for column in table.columns if column.name not in there]
+    added = [f"ALTER TABLE {name} ADD COLUMN {quoted(column.name)} {DUCKDB_TYPES[column.type]}" for column in later]
+    _make(connection, [*added, *_comments("TABLE", table)])
 
 
 def create_view(connection: Connection, table: Table, query: str) -> None:

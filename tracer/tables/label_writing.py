@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tracer.tables.building import create_table, create_view, insert_rows
+from tracer.tables.building import add_columns, create_table, create_view, insert_rows
 from tracer.tables.database import Connection, connect
 from tracer.tables.label_tables import LABEL_TABLES, LABELS
 from tracer.tables.quoting import quoted
@@ -46,7 +46,7 @@ def create_label_tables(connection: Connection) -> None:
 @contextmanager
 def changed_labels(path: Path) -> Iterator[Connection]:
     """A results file open for changes of its labels, in one transaction; which labels are current is settled at its
-    end. The tables are made where an older version made the file.
+    end. Tables and columns that the file lacks, since an older version made it, are added.
 
     Raises:
         ArtifactError: as `connect`.
@@ -54,6 +54,7 @@ def changed_labels(path: Path) -> Iterator[Connection]:
     with connect(path, read_only=False) as connection:
         if not _are_there(connection):
             create_label_tables(connection)
+        _add_later_columns(connection)
         connection.execute("BEGIN")
         yield connection
         connection.execute(CURRENT)
@@ -65,6 +66,18 @@ def changed_labels(path: Path) -> Iterator[Connection]:
 def _are_there(connection: Connection) -> bool:
     sql = "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND table_name = 'all_labels'"
     return bool(connection.execute(sql).fetchall()[0][0])
+
+
+def _add_later_columns(connection: Connection) -> None:
+    sql = "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = current_database()"
+    there = set(connection.execute(sql).fetchall())
+    lacking = [table for table in LABEL_TABLES if any((table.name, name) not in there for name in table.column_names())]
+    for table in lacking:
+        if table is not LABELS:
+            add_columns(connection, table, {name for of_table, name in there if of_table == table.name})
+    if lacking:
+        connection.execute(f"DROP VIEW {quoted(LABELS.name)}")
+        create_view(connection, LABELS, CURRENT_LABELS)
 
 
 def put_rows(connection: Connection, name: str, rows: pa.Table) -> None:
