@@ -27,6 +27,18 @@ def test_features_of_one_side_are_printed_with_their_labels(capsys, tiny_run):
     assert "Texas" in printed or "Austin" in printed
 
 
+def test_a_table_shows_20_items_and_a_file_has_all_unless_said_otherwise(capsys, tiny_run, tmp_path):
+    options, path = (*SIDES, "--kind", "edge", "--permutations", 0, "--min-support", 1), tmp_path / "edges.csv"
+    assert tracer("compare", tiny_run, *options, "-o", path) == 0
+    n_items = pl.read_csv(path).height
+    assert n_items > 20
+    capsys.readouterr()
+    assert tracer("compare", tiny_run, *options) == 0
+    assert capsys.readouterr().out.rstrip().endswith("20 rows")
+    assert tracer("compare", tiny_run, *options, "--top", 5, "-o", path) == 0
+    assert pl.read_csv(path).height == 5
+
+
 @pytest.mark.parametrize("kind", ["feature", "pair", "edge"])
 def test_csv_json_and_parquet_hold_the_same_rows(kind, capsys, tiny_run, tmp_path):
     options = (*SIDES, "--kind", kind, "--top", 7, "--permutations", 50)

@@ -80,3 +80,9 @@ def test_groups_are_counted_by_the_values_of_a_column(tiny_results: Path):
 def test_a_column_that_prompts_do_not_have_is_refused(tiny_results: Path):
     with pytest.raises(DataError, match=r"no column 'colour'; expected one of: prompt_id, .* state"):
         group_support(tiny_results, [], by="colour")
+
+
+def test_a_group_of_another_model_is_refused_and_not_counted_as_absent(tiny_results: Path):
+    groups = [Group.of_features("fine", [(2, 1, 0)]), Group.of_features("deep", [(0, 1, 0), (9, 1, 4)])]
+    with pytest.raises(DataError, match="group 'deep': found features of layer 9; expected layers 0 to 2"):
+        group_support(tiny_results, groups)

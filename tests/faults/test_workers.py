@@ -10,7 +10,7 @@ from tests.faults.disturbing import N_PROMPTS as N_TINY_PROMPTS
 from tests.faults.disturbing import SHARD_SIZE, check_whole, n_retried, quiet, receipts, undisturbed_tiny_run
 from tests.run.test_pool import test_a_killed_worker_is_replaced_and_the_tables_are_equal  # noqa: F401
 from tests.run.tiny_worker import TinyWorker, begin_tiny_run, faulty
-from tracer.run import pipeline, pool
+from tracer.run import pipeline, pool, session
 from tracer.run.status import read_status
 
 pytestmark = pytest.mark.faults
@@ -70,7 +70,7 @@ def test_clocks_that_leap_by_days_lose_and_double_nothing(tmp_path, monkeypatch)
     undisturbed, root = undisturbed_tiny_run(tmp_path / "undisturbed" / "run"), tmp_path / "disturbed" / "run"
     config = begin_tiny_run(root, n_prompts=N_TINY_PROMPTS, shard_size=SHARD_SIZE, n_actors=3)
     with monkeypatch.context() as leaping:
-        for module in (pool, pipeline):
+        for module in (pool, session):
             leaping.setattr(module, "time", LeapingTime())
         make_worker = partial(WorkerOfAnotherDay, seconds=0.2)
         result = pipeline.run(config, root, console=quiet(), make_worker=make_worker)

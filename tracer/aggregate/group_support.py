@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from tracer.errors import DataError
 from tracer.graph.formats.groups import Group
 from tracer.tables.conditions import known_column
 from tracer.tables.database import connect, query
@@ -52,8 +53,9 @@ def group_support(database: Path, groups: Sequence[Group], *, by: str | None = N
 
     Raises:
         ArtifactError: `database` is no results file.
-        DataError: `prompts` has no column `by`.
+        DataError: `prompts` has no column `by`, or a group a feature of a layer that the model does not have.
     """
+    _check_layers(groups, n_layers=query(database, "SELECT n_layers FROM runs").item())
     members = [(idx, *feature) for idx, group in enumerate(groups) for feature in group.features()]
     columns = {name: [member[at] for member in members] for at, name in enumerate(("group_idx", "layer", "feature"))}
     value, no_graphs = "''", _WITHOUT_GRAPHS
@@ -64,3 +66,12 @@ def group_support(database: Path, groups: Sequence[Group], *, by: str | None = N
     names = pl.Series("name", [groups[idx].name for idx in found["group_idx"]], dtype=pl.String)
     found = found.drop("group_idx" if by else ["group_idx", "by_value"])
     return found.insert_column(0, names)
+
+
+def _check_layers(groups: Sequence[Group], n_layers: int) -> None:
+    for group in groups:
+        above = sorted({layer for layer, _ in group.features() if layer >= n_layers})
+        if above:
+            found, expected = f"features of layer {', '.join(map(str, above))}", f"layers 0 to {n_layers - 1}"
+            to_do = "Give groups of the model that the run is of."
+            raise DataError(f"group {group.name!r}", found=found, expected=expected, to_do=to_do)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tracer.aggregate.comparing.compare import Comparison
     from tracer.config import ComparisonConfig
 
+N_SHOWN = 20
+
 
 class ComparisonFormat(StrEnum):
     """How a comparison is printed or written."""
@@ -56,7 +58,10 @@ def compare(
     stratify_by: Annotated[
         str | None, typer.Option(help="column of `prompts` within which sides are permuted", show_default=False)
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="how many items, largest effect first")] = 20,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"how many items, largest effect first; else {N_SHOWN} in a table, and else all"),
+    ] = None,
     output: Annotated[ComparisonFormat, typer.Option("--format", help="how to print it")] = ComparisonFormat.TABLE,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="file for it", show_default=False)] = None,
 ) -> None:
@@ -103,7 +108,7 @@ def _print(
     settings: "ComparisonConfig",
     runs: list[str],
     min_support: int,
-    top: int,
+    top: int | None,
     output: ComparisonFormat,
     out: Path | None,
 ) -> None:
@@ -116,7 +121,8 @@ def _print(
         connections = [stack.enter_context(connect(database)) for database in databases]
         both = (connections[0], connections[-1])
         found = compare_as(both, settings, min_support=min_support)
-    items = with_labels(found.items.head(top), databases)
+    n_items = N_SHOWN if top is None and output is ComparisonFormat.TABLE else top
+    items = with_labels(found.items if n_items is None else found.items.head(n_items), databases)
     if output is ComparisonFormat.TABLE:
         _print_table(found, items)
     elif out is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
+from tracer.cli.outputs import check_file
 from tracer.cli.printing import database_of, make_console, print_no_features, print_written
 from tracer.cli.stages import RunPath
 from tracer.errors import ConfigError
@@ -67,6 +68,7 @@ def export(
     for_viewer = {"--form": form, "--graphs": graphs, "--prompt-id": prompt_id, "--scan": scan, "--groups": groups}
     if format == "hif":
         _refuse(for_viewer | {"--settings": settings}, format)
+        check_file(out, endings=[".json"])
         return _export_hif(database_of(run), check_out(out.parent) / out.name, which or "graphs")
     folder, database = check_out(out), database_of(run)
     _refuse({"--which": which}, format)

@@ -151,12 +151,14 @@ COMPONENTS = Table(
         Column("frequency", "float", "support over all graphs", "share"),
         Column("n_features", "int", "distinct features of the MLP kept in any graph, or that the head reads from"),
         Column("n_nodes", "int", "kept feature nodes of the MLP; null for a head"),
+        Column("influence_sum", "float", "influence that it carries, summed over graphs", "share of logit weight"),
         Column(
             "influence_mean",
             "float",
             "influence of the MLP's features, or edge scores that the head carries, per graph over all graphs",
             "share of logit weight",
         ),
+        Column("influence_sd", "float", "standard deviation over all graphs; null for a single graph"),
         Column(
             "error_influence_mean",
             "float",

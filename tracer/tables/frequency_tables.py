@@ -83,7 +83,12 @@ COMPONENT_FEATURES = Table(
         *COMPONENT,
         Column("feature_layer", "int", "layer of the feature: the MLP's own, or one that the head reads from"),
         FEATURE,
-        Column("support", "int", "graphs in which an MLP's feature is kept, or whose head carries an edge from it"),
+        Column(
+            "support",
+            "int",
+            "graphs in which an MLP's feature is kept, or of which the head carries the largest part of an edge from "
+            "it, whether or not they hold the head (see `components`)",
+        ),
         Column("influence_sum", "float", "influence of the MLP's feature, or edge scores that the head carries"),
     ),
 )  # fmt: skip

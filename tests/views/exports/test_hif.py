@@ -133,5 +133,7 @@ def test_the_command_writes_it(finished_run: Path, tmp_path: Path, capsys: pytes
     assert "--form with --format hif" in refusal(
         capsys, "export", finished_run, "--format", "hif", "--form", "pack", "-o", out
     )
+    wrong = ("export", finished_run, "--format", "hif", "-o", tmp_path / "sets.txt")
+    assert "found ending .txt" in refusal(capsys, *wrong)
     arguments = ("export", finished_run, "--format", "circuit-tracer", "--which", "sets", "-o", tmp_path / "pack")
     assert "--which with --format circuit-tracer" in refusal(capsys, *arguments)

@@ -1,6 +1,7 @@
 """Components, counted by hand: frequencies, maps, pairs, hypergraph, ROC-AUC."""
 
 import math
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tests.tables.tiny_prompts import N_LAYERS
+from tests.tables.tiny_run import TINY_CONFIG
 from tests.views.results.naive import Naive
 from tracer import Results
 from tracer.errors import DataError
@@ -62,24 +64,59 @@ def test_another_value_is_subtracted(results: Results) -> None:
     np.testing.assert_allclose(difference.to_numpy()[:, 1:], first.to_numpy()[:, 1:] - second.to_numpy()[:, 1:])
 
 
-def test_counterfactual_partners_are_subtracted(results: Results, naive: Naive) -> None:
-    by_pair: dict[str, list] = {}
+def partners(naive: Naive, chosen: list) -> tuple[list[str], list[str]]:
+    """Graphs of those prompts that have a partner which is not one of them, and of these partners."""
+    pairs = {prompt.pair_id for prompt in chosen}
+    theirs = [prompt for prompt in naive.prompts if prompt.pair_id in pairs and prompt not in chosen]
+    mine = [prompt for prompt in chosen if prompt.pair_id in {other.pair_id for other in theirs}]
+    return [prompt.graph_id for prompt in mine], [prompt.graph_id for prompt in theirs]
+
+
+def names_in(layer: int) -> list[str]:
+    return [f"L{layer}H0", f"L{layer}H1", f"MLP{layer}"]
+
+
+FIRST_OF_PAIRS = "prompt_id IN (SELECT min(prompt_id) FROM prompts GROUP BY pair_id) OR false"
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_meant"),
+    [
+        ({}, lambda prompt: True),
+        ({"by_value": "antonym"}, lambda prompt: prompt.task == "antonym"),
+        ({"by_value": "2", "by_column": "difficulty"}, lambda prompt: prompt.metadata["difficulty"] == 2),
+    ],
+)
+def test_counterfactual_partners_are_subtracted(results: Results, naive: Naive, asked: dict, is_meant) -> None:
+    pairs: dict[str, list[str]] = {}
     for prompt in naive.prompts:
-        by_pair.setdefault(prompt.pair_id, []).append(prompt)
-    for task in ("antonym", None):
-        mine, theirs = set(), set()
-        for prompt in naive.prompts:
-            partners = [other for other in by_pair[prompt.pair_id] if other is not prompt]
-            if task in (None, prompt.task) and partners:
-                mine.add(prompt.graph_id)
-                theirs |= {other.graph_id for other in partners}
-        frame = results.components.map("frequency", task, minus="counterfactual")
-        for row in frame.iter_rows(named=True):
-            for column, name in (("H0", f"L{row['layer']}H0"), ("MLP", f"MLP{row['layer']}")):
-                expected = frequency(naive, name, list(mine)) - frequency(naive, name, list(theirs))
-                assert row[column] == pytest.approx(expected)
-    with pytest.raises(DataError, match="expected frequency"):
-        results.components.map("n_features", minus="counterfactual")
+        pairs.setdefault(prompt.pair_id, []).append(prompt.prompt_id)
+    firsts = {min(prompt_ids) for prompt_ids in pairs.values()}
+    chosen = [prompt for prompt in naive.prompts if is_meant(prompt) and prompt.prompt_id in firsts]
+    mine, theirs = partners(naive, chosen)
+    assert mine
+    asked = {**asked, "where": FIRST_OF_PAIRS}
+    frame = results.components.map("frequency", minus="counterfactual", **asked)
+    differences = []
+    for row in frame.iter_rows(named=True):
+        for column, name in zip(("H0", "H1", "MLP"), names_in(row["layer"]), strict=True):
+            differences.append(frequency(naive, name, mine) - frequency(naive, name, theirs))
+            assert row[column] == pytest.approx(differences[-1])
+    assert any(differences)
+
+
+def test_a_counterfactual_of_which_nothing_says_what_it_is_counter_to_is_refused(results: Results) -> None:
+    for asked, message in (
+        ({}, r"both prompts of \d+ of \d+ pairs"),
+        ({"by_value": "antonyms"}, "found no graph"),
+        ({"by_value": "Texas", "by_column": "county"}, "no column 'county'"),
+        ({"where": "county = 1"}, "county"),
+        ({"what": "n_features"}, "expected frequency"),
+    ):
+        with pytest.raises(DataError, match=message):
+            results.components.map(minus="counterfactual", **asked)
+    with pytest.raises(DataError, match="found a condition"):
+        results.components.map(where="task = 'antonym'")
 
 
 def test_pairs_are_found_from_either_side(results: Results, naive: Naive) -> None:
@@ -102,8 +139,11 @@ def test_the_map_of_pairs_is_symmetric_with_each_component_s_own_support(results
     assert frame.columns[1:] == names
     matrix = frame.drop("component").to_numpy()
     np.testing.assert_array_equal(matrix, matrix.T)
-    for place, name in enumerate(names):
-        assert matrix[place, place] == sum(name in naive.components(graph_id) for graph_id in naive.graphs)
+    held = [naive.components(graph_id) for graph_id in naive.graphs]
+    for (row, one), (column, other) in product(enumerate(names), repeat=2):
+        both = sum({one, other} <= components for components in held)
+        is_listed = one == other or both >= TINY_CONFIG.min_support
+        assert matrix[row, column] == both if is_listed else np.isnan(matrix[row, column])
     lift = results.components.pair_map("lift").drop("component").to_numpy()
     assert np.isnan(np.diag(lift)).all()
     with pytest.raises(DataError, match="expected one of: n_a"):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import polars as pl
@@ -13,11 +13,18 @@ from tracer import Results
 from tracer.errors import DataError
 
 
+def is_pair(a: str, f: tuple, b: str, g: tuple) -> bool:
+    """Each pair within a component once; no feature of an MLP beside a head that reads it."""
+    if a == b:
+        return f < g
+    return f != g or a.startswith("MLP") == b.startswith("MLP")
+
+
 def naive_pairs(naive: Naive, a: str, b: str) -> Counter:
     pairs: Counter = Counter()
     for graph_id in naive.graphs:
         held = naive.features(graph_id)
-        pairs.update((f, g) for f, g in product(held.get(a, ()), held.get(b, ())) if a != b or f < g)
+        pairs.update((f, g) for f, g in product(held.get(a, ()), held.get(b, ())) if is_pair(a, f, b, g))
     return pairs
 
 
@@ -25,7 +32,10 @@ def supports(naive: Naive, name: str) -> Counter:
     return Counter(feature for graph_id in naive.graphs for feature in naive.features(graph_id).get(name, ()))
 
 
-@pytest.mark.parametrize(("a", "b"), [("MLP0", "MLP2"), ("MLP0", "L1H1"), ("L2H0", "L0H1"), ("MLP1", "MLP1")])
+PAIRS = [("MLP0", "MLP2"), ("MLP0", "L1H1"), ("L2H0", "L0H1"), ("MLP1", "MLP1"), ("L2H1", "MLP1"), ("L1H0", "L1H1")]
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_pairs_of_two_components_either_way_round(results: Results, naive: Naive, a: str, b: str) -> None:
     expected, n_a, n_b = naive_pairs(naive, a, b), supports(naive, a), supports(naive, b)
     frame = results.cooccurrences(a, b)
@@ -84,7 +94,11 @@ def test_the_commonest_tuples_keep_their_owners(
     counts: Counter = Counter()
     for graph_id in naive.of_task(task):
         held = naive.features(graph_id)
-        counts.update(product(*(held.get(name, ()) for name in components)))
+        tuples = product(*(held.get(name, ()) for name in components))
+        counts.update(
+            features for features in tuples
+            if all(is_pair(a, f, b, g) for (a, f), (b, g) in combinations(zip(components, features, strict=True), 2))
+        )  # fmt: skip
     expected = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:k]
     frame = results.top_feature_tuples(k, components, by_value=task)
     owners = [column for name in components for column in (f"{name}_layer", f"{name}_feature")]
@@ -98,6 +112,10 @@ def test_tuples_of_no_or_the_same_component_are_refused(results: Results) -> Non
     for components in ((), ("MLP0", "MLP0")):
         with pytest.raises(DataError, match="expected different components"):
             results.top_feature_tuples(3, components)
+    with pytest.raises(DataError, match=r"found 'MLP0', expected a list of names|found 'MLP0'; expected a list"):
+        results.top_feature_tuples(3, "MLP0")
+    with pytest.raises(DataError, match="expected at least 1"):
+        results.top_feature_tuples(0, ["MLP0"])
 
 
 @pytest.mark.parametrize(("name", "task"), [(None, None), ("MLP1", None), ("L1H0", "city_state")])

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 import tracer
+from tests.tables.tiny_run import aggregate_prompts
 from tests.views.results.naive import Naive
 from tracer import Results
 from tracer.errors import ArtifactError, DataError
@@ -66,6 +67,20 @@ def test_a_table_is_given_whole_and_an_unknown_one_refused(results: Results) -> 
         results.table("graph")
 
 
+def check_activations(frame: pl.DataFrame, naive: Naive, graphs: list[str]) -> None:
+    kept: dict[tuple[int, int], list[float]] = {}
+    for name in graphs:
+        for node in naive.graphs[name].nodes:
+            if node["kind"] == "feature":
+                kept.setdefault((node["layer"], node["feature"]), []).append(node["activation"])
+    for layer, feature, mean, least in frame.select(
+        "layer", "feature", "activation_mean", "activation_min"
+    ).iter_rows():
+        activations = kept[layer, feature]
+        assert mean == pytest.approx(sum(activations) / len(activations))
+        assert least == pytest.approx(min(activations))
+
+
 def test_features_have_labels_and_dense_ones_can_be_hidden(results: Results, naive: Naive) -> None:
     every, without = results.features(), results.features(hide_dense=True)
     dense = every.filter(pl.col("is_dense"))
@@ -75,6 +90,7 @@ def test_features_have_labels_and_dense_ones_can_be_hidden(results: Results, nai
     for task in (None, "antonym"):
         graphs = naive.of_task(task)
         frame = results.features(task)
+        check_activations(frame, naive, graphs)
         assert frame["support"].to_list() == sorted(frame["support"], reverse=True)
         for layer, feature, support, n_graphs in frame.select("layer", "feature", "support", "n_graphs").iter_rows():
             assert n_graphs == len(graphs)
@@ -86,3 +102,27 @@ def test_a_value_or_column_that_was_not_counted_is_refused_with_those_that_were(
         results.features("antonyms")
     with pytest.raises(DataError, match="column 'state': found nothing counted by it; expected one of: split, task"):
         results.hypergraph("Texas", by_column="state")
+
+
+def test_what_is_no_share_no_kind_and_no_circuit_is_refused(results: Results) -> None:
+    for threshold in (1.5, -0.1, float("nan")):
+        with pytest.raises(DataError, match="expected a number from 0 to 1"):
+            results.circuit_at(threshold)
+    with pytest.raises(DataError, match="kind 'cluster'"):
+        results.circuits.list("cluster")
+    with pytest.raises(DataError, match="no such circuit"):
+        results.circuits.supernodes("graphs-99")
+    with pytest.raises(DataError, match="expected a list of names"):
+        results.unique_features("MLP0")
+    with pytest.raises(DataError, match="completeness_score or replacement_score"):
+        results.plot.completeness(what="score")
+
+
+def test_a_run_without_graphs_says_so_and_is_drawn_empty(tmp_path: Path) -> None:
+    with tracer.open(aggregate_prompts(tmp_path, [], 1)) as results:
+        with pytest.raises(DataError, match="found a run without graphs"):
+            results.hypergraph("antonym")
+        with pytest.raises(DataError, match="no attention head in any graph"):
+            results.components.roc_auc(["L0H0"], n_heads=2)
+        assert results.unique_features().schema["component"] == pl.String
+        assert results.plot.unique_features().get_axes()

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from tracer.errors import DataError
 from tracer.views.figures.style import INK, PAPER, POSITIVE, QUIET, SERIES, SMALL, apart, dress, new_figure, rule
 
 NAMES = {"completeness_score": "completeness", "replacement_score": "replacement"}
@@ -20,6 +21,8 @@ def completeness(frame: pl.DataFrame, *, what: str = "completeness_score", note:
         what: completeness_score or replacement_score.
         note: which graphs.
     """
+    if what not in NAMES:
+        raise DataError("completeness", found=repr(what), expected=" or ".join(NAMES), to_do="Name one of them.")
     order = frame.group_by("by_value").agg(pl.col(what).median()).sort(what, "by_value")["by_value"].to_list()
     values = [frame.filter(pl.col("by_value") == name)[what].drop_nulls().to_numpy() for name in order]
     figure = new_figure(6.4, 1.4 + 0.36 * len(order))
@@ -60,7 +63,7 @@ def unique_features(
     axes = figure.subplots()
     names = frame["component"].unique(maintain_order=True).to_list()
     ends = [frame.filter(pl.col("component") == name)["n_features_mean"][-1] for name in names]
-    heights = apart(ends, 0.045 * max(ends))
+    heights = apart(ends, 0.045 * max(ends, default=0.0))
     for place, name in enumerate(names):
         colour = SERIES[place % len(SERIES)]
         curve = frame.filter(pl.col("component") == name)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -70,6 +70,18 @@ def parse_component(connection: Connection, name: str) -> ComponentName:
     return ComponentName(name=name, layer=int(match["layer"]), head=int(match["head"]))
 
 
+def several(components: Sequence[str]) -> Sequence[str]:
+    """Names of components, if they are several and not the letters of one.
+
+    Raises:
+        DataError: a single text.
+    """
+    if isinstance(components, str):
+        to_do = f"Write [{components!r}]."
+        raise DataError("components", found=repr(components), expected="a list of names", to_do=to_do)
+    return components
+
+
 def component_names(connection: Connection) -> list[str]:
     """All components of the run: MLPs by layer, then heads by layer."""
     return ask(connection, "SELECT component FROM components ORDER BY kind = 'head', layer, head")[
@@ -88,12 +100,15 @@ def check_value(connection: Connection, by_column: str, by_value: str) -> None:
     Raises:
         DataError: no graphs were counted under it.
     """
+    if not ask(connection, "SELECT n_graphs FROM runs")["n_graphs"][0]:
+        to_do = "`tracer status RUN` and the table `failures` say why."
+        raise DataError(f"{by_column} {by_value!r}", found="a run without graphs", expected="graphs", to_do=to_do)
     counted = ask(connection, "SELECT DISTINCT by_column, by_value FROM component_frequency ORDER BY ALL")
     columns = counted["by_column"].unique(maintain_order=True).to_list()
     if by_column not in columns:
         raise DataError(
             f"column {by_column!r}", found="nothing counted by it", expected=listed(columns),
-            to_do="Name it in `aggregate.by` and aggregate the run again.",
+            to_do="Name it in `aggregate.by` and count anew: `tracer aggregate RUN --config FILE`.",
         )  # fmt: skip
     values = counted.filter(pl.col("by_column") == by_column)["by_value"].to_list()
     if by_value not in values:

@@ -28,6 +28,7 @@ EDGES = """
     ORDER BY support DESC, abs(weight_mean) DESC, source_kind, source_layer, source_feature, target_kind, target_layer,
         target_feature
 """
+KINDS = ("consensus", "graph_cluster", "feature_cluster", "profile_cluster", "supernode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,12 @@ class Circuits:
 
         Args:
             kind: consensus, graph_cluster, feature_cluster, profile_cluster or supernode; None for all.
+
+        Raises:
+            DataError: another kind.
         """
+        if kind is not None and kind not in KINDS:
+            raise DataError("circuits", found=f"kind {kind!r}", expected=listed(KINDS), to_do="Name one of them.")
         sql = """
             SELECT * FROM circuits WHERE $kind IS NULL OR kind = $kind
             ORDER BY kind, n_graphs DESC NULLS LAST, n_members DESC, circuit_id
@@ -102,7 +108,11 @@ class Circuits:
 
         Args:
             circuit_id: the consensus circuit.
+
+        Raises:
+            DataError: there is no such circuit.
         """
+        self.one(circuit_id)
         sql = f"""
             WITH {BEST_LABEL}
             SELECT c.circuit_id, c.n_members, c.cohesion, m.layer, m.feature, label, m.weight

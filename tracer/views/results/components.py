@@ -11,7 +11,9 @@ import polars as pl
 from scipy import stats
 
 from tracer.errors import DataError
+from tracer.tables.conditions import known_column
 from tracer.tables.database import Connection, ask
+from tracer.tables.quoting import literal, quoted
 from tracer.views.results.asking import (
     aggregate_settings,
     check_value,
@@ -78,6 +80,7 @@ class Components:
         *,
         minus: str | None = None,
         by_column: str = "task",
+        where: str | None = None,
     ) -> pl.DataFrame:
         """A measure of all components, a row for each layer: columns `layer`, `H0`, `H1`, ..., `MLP`.
 
@@ -88,25 +91,29 @@ class Components:
             by_value: of the graphs of this value alone; None for all graphs.
             minus: subtract the measure of this other value, or, for frequencies, with `counterfactual` that of the
                 counterfactual partners: graphs of the value that have partners against these partners.
-            by_column: column of `prompts` that has the values.
+            by_column: column of `prompts` that has the values; with `counterfactual` any, else one of `aggregate.by`.
+            where: SQL condition on `prompts` that with `counterfactual` says, beside the value, which prompts are meant
+                and which are the partners, such as "state = 'Texas'".
 
         Raises:
-            DataError: an unknown value, or partners asked for with something other than a frequency.
+            DataError: an unknown value or measure; with `counterfactual` another measure than frequency, no graph, no
+                partner, or both prompts of a pair. A condition without it.
         """
+        if what not in get_args(What):
+            raise DataError("component map", found=repr(what), expected=listed(get_args(What)), to_do="Name a measure.")
         if minus == COUNTERFACTUAL:
             if what != "frequency":
                 to_do = "Subtract the measure of another value instead."
                 raise DataError("component map", found=what, expected="frequency", to_do=to_do)
-            found = counterfactual_difference(
-                self.connection,
-                graphs_of(self.connection, by_column, by_value),
-                by_value,
-                aggregate_settings(self.connection).head_share,
+            condition = _condition(self.connection, by_column, by_value, where)
+            head_share = aggregate_settings(self.connection).head_share
+            return _as_map(
+                counterfactual_difference(self.connection, condition, head_share), "difference", self._n_layers()
             )
-            return _as_map(found, "difference", self._n_layers())
+        if where is not None:
+            to_do = f"Use it with minus={COUNTERFACTUAL!r}, or give a value."
+            raise DataError("component map", found="a condition", expected="none", to_do=to_do)
         found = self.frequency(by_value, by_column=by_column)
-        if what not in get_args(What):
-            raise DataError("component map", found=repr(what), expected=listed(get_args(What)), to_do="Name a measure.")
         if minus is not None:
             other = self.frequency(minus, by_column=by_column).select("component", pl.col(what).alias("other"))
             found = found.join(other, on="component", how="left").with_columns(pl.col(what) - pl.col("other"))
@@ -130,8 +137,8 @@ class Components:
     def pair_map(self, what: str = "support") -> pl.DataFrame:
         """A measure of every pair of components: column `component`, then a column for each, in the same order.
 
-        Pairs below `aggregate.min_support` are 0 for support and else NaN; with itself a component has its own
-        support, or NaN.
+        What is not known is NaN: pairs of fewer graphs than `aggregate.min_support` are not listed. Of components that
+        no graph holds the support is 0. With itself a component has its own support, else NaN.
 
         Args:
             what: a measure of `component_cooccurrence`: support, lift, jaccard, npmi, lift_stratified, ...
@@ -145,13 +152,13 @@ class Components:
             raise DataError("pair map", found=repr(what), expected=listed(measures), to_do="Name a measure.")
         names = component_names(self.connection)
         place = {name: number for number, name in enumerate(names)}
-        matrix = np.full((len(names), len(names)), 0.0 if what == "support" else np.nan)
+        matrix = np.full((len(names), len(names)), np.nan)
+        if what == "support":
+            own = np.array(self.frequency()["support"].to_list(), dtype=np.float64)
+            matrix[(own[:, None] == 0) | (own == 0)] = 0.0
+            np.fill_diagonal(matrix, own)
         for first, second, value in pairs.select("component_a", "component_b", what).iter_rows():
             matrix[place[first], place[second]] = np.nan if value is None else value
-        if what == "support":
-            own = self.frequency()
-            for name, support in own.select("component", "support").iter_rows():
-                matrix[place[name], place[name]] = support
         columns = {name: matrix[:, number] for name, number in place.items()}
         return pl.DataFrame({"component": names, **columns})
 
@@ -177,8 +184,11 @@ class Components:
             by_column: column of `prompts` that has the value.
 
         Raises:
-            DataError: a head that the model does not have, or no head, or all of them.
+            DataError: a head that the model does not have, or no head, or all of them; a run without graphs or heads.
         """
+        if not any(name.startswith("L") for name in component_names(self.connection)):
+            to_do = "Set `attribution.head_loadings` and trace prompts that succeed."
+            raise DataError("ROC-AUC", found="no attention head in any graph", expected="heads", to_do=to_do)
         measured = self.map(score, by_value, by_column=by_column).drop("layer", "MLP").to_numpy()
         grid = np.zeros((self._n_layers(), max(n_heads or 0, measured.shape[1])))
         grid[:, : measured.shape[1]] = np.nan_to_num(measured)
@@ -235,6 +245,14 @@ def _measures(connection: Connection, by_value: str | None, by_column: str) -> t
         return OVERALL, None
     check_value(connection, by_column, by_value)
     return BY_VALUE, {"by_column": by_column, "by_value": by_value}
+
+
+def _condition(connection: Connection, by_column: str, by_value: str | None, where: str | None) -> str:
+    """SQL condition on `prompts` for a value, a condition, or both."""
+    parts = [] if where is None else [f"(\n{where}\n)"]
+    if by_value is not None:
+        parts.append(f"CAST({quoted(known_column(connection, by_column))} AS VARCHAR) = {literal(by_value)}")
+    return " AND ".join(parts) or "true"
 
 
 def _as_map(found: pl.DataFrame, what: str, n_layers: int) -> pl.DataFrame:

@@ -1,12 +1,13 @@
 """Which features of two or more components share graphs; each feature stays with the component that owns it."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import polars as pl
 
 from tracer.errors import DataError
 from tracer.tables.database import Connection, ask
-from tracer.views.results.asking import ComponentName, graphs_of, parse_component
+from tracer.views.results.asking import ComponentName, graphs_of, parse_component, several
 
 PAIRS = """
     WITH a AS ({a}), b AS ({b}),
@@ -51,10 +52,17 @@ def cooccurrences(connection: Connection, component_a: str, component_b: str, mi
         min_support: fewest graphs of a pair that is listed.
     """
     a, b = parse_component(connection, component_a), parse_component(connection, component_b)
-    condition = "(a.layer, a.feature) < (b.layer, b.feature)" if a == b else "true"
+    condition = "(a.layer, a.feature) < (b.layer, b.feature)" if a == b else _differing("a", a, "b", b) or "true"
     columns, join = _null(a, b)
     sql = PAIRS.format(a=a.features, b=b.features, condition=condition, null_columns=columns, null_join=join)
     return ask(connection, sql, {"name_a": a.name, "name_b": b.name, "min_support": min_support})
+
+
+def _differing(relation_a: str, a: ComponentName, relation_b: str, b: ComponentName) -> str:
+    """SQL: no feature of an MLP beside a head that reads it, since that it is in the graphs of both says nothing."""
+    if (a.head is None) == (b.head is None):
+        return ""
+    return f"({relation_a}.layer, {relation_a}.feature) <> ({relation_b}.layer, {relation_b}.feature)"
 
 
 def _null(a: ComponentName, b: ComponentName) -> tuple[str, str]:
@@ -80,7 +88,9 @@ def top_feature_tuples(
         by_value: over the graphs of this value alone; None for all graphs.
         by_column: column of `prompts` that has it.
     """
-    names = [parse_component(connection, name) for name in components]
+    if k < 1:
+        raise DataError("feature tuples", found=f"k {k}", expected="at least 1", to_do="Ask for more.")
+    names = [parse_component(connection, name) for name in several(components)]
     if not names or len({name.name for name in names}) < len(names):
         found = ", ".join(components) or "no component"
         to_do = "`cooccurrences(a, a)` gives pairs within one component."
@@ -112,11 +122,12 @@ def _tuples(
         places += [f'part_{idx}.layer AS "{name.name}_layer"', f'part_{idx}.feature AS "{name.name}_feature"']
         joins.append(f"part_{idx}" if idx == 0 else f"JOIN part_{idx} USING (graph_id)")
     columns = [place.split(" AS ")[1] for place in places]
+    differing = [_differing(f"part_{i}", a, f"part_{j}", b) for (i, a), (j, b) in combinations(enumerate(names), 2)]
     sql = f"""
         WITH {", ".join(parts)}
         SELECT {", ".join(places)}, count(*) AS support,
             count(*) / (SELECT count(*) FROM chosen) AS frequency
-        FROM {" ".join(joins)}
+        FROM {" ".join(joins)} WHERE {" AND ".join(filter(None, differing)) or "true"}
         GROUP BY ALL ORDER BY support DESC, {", ".join(columns)} LIMIT $k
     """
     return ask(connection, sql, {"by_value": by_value, "floor": floor, "k": k})

@@ -10,7 +10,8 @@ COMMON = "f.layer, f.feature, label"
 OVERALL = f"""
     WITH {BEST_LABEL}
     SELECT {COMMON}, f.support, (SELECT n_graphs FROM runs) AS n_graphs, f.graph_frequency AS frequency,
-        f.is_always_on, f.influence_mean, f.activation_mean, f.activation_frequency, f.is_dense, f.top_tokens
+        f.is_always_on, f.influence_mean, f.kept_activation_mean AS activation_mean,
+        f.kept_activation_min AS activation_min, f.activation_frequency, f.is_dense, f.top_tokens
     FROM features AS f LEFT JOIN best_label USING (layer, feature)
     WHERE f.support > 0 AND NOT ($hide_dense AND coalesce(f.is_dense, false))
     ORDER BY f.support DESC, f.influence_sum DESC, f.layer, f.feature
@@ -18,7 +19,7 @@ OVERALL = f"""
 BY_VALUE = f"""
     WITH {BEST_LABEL}
     SELECT {COMMON}, f.support, f.n_graphs, f.frequency, f.is_always_on, f.influence_mean, f.activation_mean,
-        overall.activation_frequency, overall.is_dense, overall.top_tokens
+        f.activation_min, overall.activation_frequency, overall.is_dense, overall.top_tokens
     FROM feature_frequency AS f
     LEFT JOIN features AS overall USING (layer, feature)
     LEFT JOIN best_label USING (layer, feature)

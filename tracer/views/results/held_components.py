@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from tracer.aggregate.comparing.choosing import choose
 from tracer.tables.database import Connection, ask
 
 HELD = """
@@ -30,19 +31,12 @@ HELD = """
 """The graphs of `chosen` and the components that `components` counts in them."""
 
 DIFFERENCE = """
-    WITH of_value AS ({graphs}),
-    partners AS (
-        SELECT DISTINCT of_value.graph_id, other.graph_id AS partner_id
-        FROM of_value JOIN prompts AS mine USING (prompt_id)
-        JOIN prompts AS theirs ON theirs.pair_id = mine.pair_id AND theirs.prompt_id <> mine.prompt_id
-        JOIN graphs AS other ON other.prompt_id = theirs.prompt_id
-    ),
-    sides AS (
-        SELECT DISTINCT graph_id, true AS is_first FROM partners
+    WITH sides AS (
+        SELECT unnest($first::VARCHAR[]) AS graph_id, true AS is_first
         UNION ALL
-        SELECT DISTINCT partner_id, false FROM partners
+        SELECT unnest($second::VARCHAR[]), false
     ),
-    chosen AS (SELECT DISTINCT graph_id FROM sides),
+    chosen AS (SELECT graph_id FROM sides),
     {held},
     sizes AS (SELECT count(*) FILTER (is_first) AS n_first, count(*) FILTER (NOT is_first) AS n_second FROM sides),
     counted AS (
@@ -51,24 +45,25 @@ DIFFERENCE = """
         FROM held JOIN sides USING (graph_id) GROUP BY component, layer, head
     )
     SELECT components.component, components.layer, components.head,
-        coalesce(support_first, 0) / nullif(n_first, 0) - coalesce(support_second, 0) / nullif(n_second, 0)
-            AS difference
+        coalesce(support_first, 0) / n_first - coalesce(support_second, 0) / n_second AS difference
     FROM components LEFT JOIN counted USING (component) CROSS JOIN sizes
 """
 
 
-def counterfactual_difference(
-    connection: Connection, graphs: str, by_value: str | None, head_share: float
-) -> pl.DataFrame:
+def counterfactual_difference(connection: Connection, condition: str, head_share: float) -> pl.DataFrame:
     """For each component its frequency in graphs that have partners, less that in these partners.
 
-    Partners are graphs of the other prompts of the same `pair_id`. Null where no graph has one.
+    Partners are graphs of the other prompts of the same `pair_id`.
 
     Args:
         connection: to a results file.
-        graphs: SQL for the graphs that are compared with their partners.
-        by_value: its parameter.
+        condition: SQL condition on `prompts`, for the graphs that are compared with their partners.
         head_share: least share of a graph's edge scores that a head carries to be in the graph.
+
+    Raises:
+        DataError: as `tracer.aggregate.comparing.choosing.choose`: no graph, no partner, or both prompts of a pair.
     """
-    sql = DIFFERENCE.format(graphs=graphs, held=HELD)
-    return ask(connection, sql, {"by_value": by_value, "head_share": head_share})
+    chosen = choose((connection, connection), condition, None, paired=False, stratum=None)
+    first = chosen.first.join(chosen.second, on="pair_id", how="semi")
+    sides = {"first": first["graph_id"].to_list(), "second": chosen.second["graph_id"].to_list()}
+    return ask(connection, DIFFERENCE.format(held=HELD), {**sides, "head_share": head_share})

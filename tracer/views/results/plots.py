@@ -41,6 +41,7 @@ class Plots:
         *,
         minus: str | None = None,
         by_column: str = "task",
+        where: str | None = None,
     ) -> Figure:
         """`components.map`.
 
@@ -49,9 +50,10 @@ class Plots:
             by_value: of the graphs of this value alone; None for all graphs.
             minus: another value, or counterfactual.
             by_column: column of `prompts` that has the values.
+            where: with counterfactual, condition on `prompts`.
         """
-        frame = self.results.components.map(what, by_value, minus=minus, by_column=by_column)
-        note = _graphs(by_value, by_column) + (f" minus {minus}" if minus else "")
+        frame = self.results.components.map(what, by_value, minus=minus, by_column=by_column, where=where)
+        note = _graphs(by_value, by_column) + (f", {where}" if where else "") + (f" minus {minus}" if minus else "")
         return components.component_map(frame, what=what, note=note)
 
     def cooccurrence_map(self, what: str = "support") -> Figure:

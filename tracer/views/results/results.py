@@ -139,6 +139,8 @@ class Results:
     ) -> pl.DataFrame:
         """Features that graphs hold, with labels: support, frequency, influence, activation; most support first.
 
+        `activation_mean` and `activation_min` are those of the nodes that these graphs keep.
+
         Args:
             by_value: in the graphs of this value alone; None for all graphs.
             hide_dense: leave out features that fire at more than `aggregate.dense_frequency` of all tokens.
@@ -153,7 +155,9 @@ class Results:
         """For each component its `frequency`, a share of graphs, and its `features`: layer, feature and support of
         each, most support first.
 
-        Features of an MLP are its own, those of a head the ones that it carries the largest part of an edge from.
+        Features of an MLP are its own, those of a head the ones that it carries the largest part of an edge from. A
+        graph counts to the frequency of a head only if the head carries `aggregate.head_share` of it, so a head may
+        have features, of graphs in which it carries less, and a frequency of 0.
 
         Args:
             by_value: over the graphs of this value alone; None for all graphs.
@@ -168,7 +172,8 @@ class Results:
         """Pairs of a feature of one component and a feature of the other that share graphs, most support first.
 
         `expected_independent` and `lift_independent` take graphs to be alike; `lift`, `q_above` and the like are those
-        of `cooccurrence`, null for pairs that it does not list and where a head reads a feature.
+        of `cooccurrence`, null for pairs that it does not list and where a head reads a feature. A feature of an
+        MLP is not paired with itself as what a head reads.
 
         Args:
             component_a: name of a component, such as MLP0.
@@ -184,7 +189,8 @@ class Results:
         self, k: int, components: Sequence[str], *, by_value: str | None = None, by_column: str = "task"
     ) -> pl.DataFrame:
         """The `k` tuples of one feature of each component that most graphs hold: columns `MLP0_layer`,
-        `MLP0_feature`, ... say which component owns which feature.
+        `MLP0_feature`, ... say which component owns which feature. A feature of an MLP is in no tuple with itself as
+        what a head reads.
 
         Args:
             k: most tuples.
@@ -193,7 +199,7 @@ class Results:
             by_column: column of `prompts` that has it, one of `aggregate.by`.
 
         Raises:
-            DataError: an unknown component or value, or a component given twice.
+            DataError: an unknown component or value, a component given twice, or no tuple asked for.
         """
         return top_feature_tuples(self._connection, k, components, by_value, by_column)
 
@@ -229,13 +235,16 @@ class Results:
         """The components whose frequency is above a threshold, most frequent first.
 
         Args:
-            threshold: share of graphs.
+            threshold: share of graphs, 0 to 1.
             by_value: over the graphs of this value alone; None for all graphs.
             by_column: column of `prompts` that has it, one of `aggregate.by`.
 
         Raises:
-            DataError: no graphs were counted under the value.
+            DataError: no graphs were counted under the value, or the threshold is no share.
         """
+        if not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
+            to_do = "Give a share of graphs."
+            raise DataError("threshold", found=repr(threshold), expected="a number from 0 to 1", to_do=to_do)
         found = self.components.frequency(by_value, by_column=by_column)
         above = found.filter(pl.col("frequency") > threshold)
         return above.sort("frequency", "component", descending=[True, False])

@@ -7,7 +7,7 @@ import polars as pl
 
 from tracer.errors import DataError
 from tracer.tables.database import Connection, ask
-from tracer.views.results.asking import graphs_of, parse_component
+from tracer.views.results.asking import graphs_of, parse_component, several
 
 FEATURES = "SELECT DISTINCT graph_id, layer, feature FROM nodes WHERE kind = 'feature'"
 FIRST_SEEN = """
@@ -50,7 +50,7 @@ def unique_features(
     if n_resamples < 1 or n_points < 1:
         found = f"{n_resamples} resamples, {n_points} points"
         raise DataError("unique features", found=found, expected="at least 1 of both", to_do="Ask for more.")
-    asked = {name: parse_component(connection, name).features for name in components} or {EVERY: FEATURES}
+    asked = {name: parse_component(connection, name).features for name in several(components)} or {EVERY: FEATURES}
     graphs = graphs_of(connection, by_column, by_value)
     counted = f"SELECT count(DISTINCT prompt_id) AS n FROM ({graphs})"
     n_prompts = int(ask(connection, counted, {"by_value": by_value})["n"][0])
@@ -63,7 +63,7 @@ def unique_features(
             for resample in range(n_resamples)
         ])
         frames.append(pl.DataFrame({
-            "component": [name] * len(points),
+            "component": pl.Series([name] * len(points), dtype=pl.String),
             "n_prompts": points,
             "n_features_mean": counts.mean(axis=0),
             "n_features_sd": counts.std(axis=0, ddof=1) if n_resamples > 1 else np.full(len(points), np.nan),
