@@ -53,7 +53,8 @@ class Plots:
             where: with counterfactual, condition on `prompts`.
         """
         frame = self.results.components.map(what, by_value, minus=minus, by_column=by_column, where=where)
-        note = _graphs(by_value, by_column) + (f", {where}" if where else "") + (f" minus {minus}" if minus else "")
+        chosen = [] if by_value is None and where else [_graphs(by_value, by_column)]
+        note = ", ".join(chosen + ([where] if where else [])) + (f" minus {minus}" if minus else "")
         return components.component_map(frame, what=what, note=note)
 
     def cooccurrence_map(self, what: str = "support") -> Figure:
