@@ -68,7 +68,6 @@ def export(
     for_viewer = {"--form": form, "--graphs": graphs, "--prompt-id": prompt_id, "--scan": scan, "--groups": groups}
     if format == "hif":
         _refuse(for_viewer | {"--settings": settings}, format)
-        check_file(out, endings=[".json"])
         return _export_hif(database_of(run), check_out(out.parent) / out.name, which or "graphs")
     folder, database = check_out(out), database_of(run)
     _refuse({"--which": which}, format)
@@ -144,6 +143,7 @@ def _export_neuronpedia(database: Path, out: Path, settings: Path | None) -> "Ex
 def _export_hif(database: Path, out: Path, which: Hyperedges) -> None:
     from tracer.views.exports.hif import export_hif
 
+    check_file(out, endings=[".json"])
     written = export_hif(database, out, which)
     line = f"{written.n_edges} hyperedges over {written.n_nodes} nodes, {written.n_incidences} incidences"
     make_console().print(line, highlight=False)
