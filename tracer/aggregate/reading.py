@@ -13,6 +13,8 @@ from tracer.tables.quoting import quoted
 
 ROWS_AT_ONCE = 2**20
 POS_BITS = 20
+CODE = f"(layer::BIGINT << {FEATURE_BITS + POS_BITS}) | (feature::BIGINT << {POS_BITS}) | pos::BIGINT"
+"""SQL: one number for each place, in the order of layer, feature and position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +70,10 @@ def read_strata(connection: Connection, stratum: str | None) -> Ints | None:
 def _read(connection: Connection, granularity: str, sql: str, strata: Ints | None) -> tuple[Items, Incidence]:
     """Codes are read in pieces, since a hundred million rows of several columns would not fit side by side."""
     n_graphs = int(connection.execute(f"SELECT count(*) FROM {SCHEMA}.graph_numbers").fetchall()[0][0])
-    codes, lengths = _codes(connection, sql.format(state=SCHEMA), n_graphs)
-    universe = np.unique(np.concatenate([np.unique(piece) for piece in codes] or [np.zeros(0, np.int64)]))
+    coded = f"SELECT graph_idx, {CODE} AS code FROM ({sql.format(state=SCHEMA)})"
+    distinct = connection.execute(f"SELECT DISTINCT code FROM ({coded}) ORDER BY code").fetchnumpy()
+    universe = np.asarray(distinct["code"], dtype=np.int64)
+    codes, lengths = _codes(connection, coded, n_graphs)
     indices = np.empty(sum(map(len, codes)), dtype=np.int32)
     place = 0
     while codes:
@@ -85,10 +89,9 @@ def _read(connection: Connection, granularity: str, sql: str, strata: Ints | Non
     )
 
 
-def _codes(connection: Connection, sql: str, n_graphs: int) -> tuple[list[Ints], Ints]:
-    """One number for each place, graph after graph, and how many places each graph has."""
-    code = f"(layer::BIGINT << {FEATURE_BITS + POS_BITS}) | (feature::BIGINT << {POS_BITS}) | pos::BIGINT"
-    reader = connection.sql(f"SELECT graph_idx, {code} AS code FROM ({sql})").to_arrow_reader(ROWS_AT_ONCE)
+def _codes(connection: Connection, coded: str, n_graphs: int) -> tuple[list[Ints], Ints]:
+    """The code of each place, graph after graph, and how many places each graph has."""
+    reader = connection.sql(coded).to_arrow_reader(ROWS_AT_ONCE)
     lengths, codes, latest = np.zeros(n_graphs, np.int64), [], 0
     for batch in reader:
         graph_idx = batch["graph_idx"].to_numpy()

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from tracer.aggregate.hypergraph.pairs import Pairs, count_given_pairs, count_pairs
-from tracer.aggregate.incidence import Incidence
+from tracer.aggregate.incidence import Incidence, places_among
 from tracer.aggregate.reading import Items
 from tracer.aggregate.state import SCHEMA
 from tracer.aggregate.tasks import TaskMap
@@ -53,14 +53,17 @@ def _added(
     """The remembered pairs with the new graphs added, and the new bound; None where all must be counted."""
     new = Incidence(matrix=incidence.matrix[n_counted:])
     old, bound = _recalled(connection, items)
-    gained = count_given_pairs(new, old.first, old.second, run)
     least_gain = (min_support - 1 - bound) // 4 + 1
+    if _about_how_many(new, least_gain) > MOST_CANDIDATES:
+        return None
     candidates = count_pairs(new, least_gain, run)
     n_items = len(items.places)
-    is_new = ~np.isin(candidates.first * n_items + candidates.second, old.first * n_items + old.second)
-    if is_new.sum() > MOST_CANDIDATES:
+    remembered = np.sort(old.first * n_items + old.second)
+    _, is_old = places_among(remembered, candidates.first * n_items + candidates.second)
+    first, second = candidates.first[~is_old], candidates.second[~is_old]
+    if len(first) > MOST_CANDIDATES:
         return None
-    first, second = candidates.first[is_new], candidates.second[is_new]
+    gained = count_given_pairs(new, old.first, old.second, run)
     support = count_given_pairs(incidence, first, second, run)
     bound += least_gain - 1
     kept = support > bound
@@ -71,6 +74,14 @@ def _added(
     )
     order = np.lexsort((pairs.second, pairs.first))
     return Pairs(first=pairs.first[order], second=pairs.second[order], support=pairs.support[order]), bound
+
+
+def _about_how_many(new: Incidence, least_gain: int) -> int:
+    """About how many pairs share `least_gain` of some graphs, of which all pairs of a graph are those that share one:
+    it falls with the square where items are as frequent as Zipf's law says.
+    """
+    length = new.length.astype(np.int64)
+    return int((length * (length - 1) // 2).sum()) // least_gain**2
 
 
 def _remember(connection: Connection, items: Items, pairs: Pairs, bound: int) -> None:
