@@ -13,12 +13,18 @@ from tests.tables.tiny_prompts import draw_prompts
 from tests.tables.tiny_run import METADATA_COLUMNS, TINY_CIRCUITS, parts_by_table, tiny_run_row, tiny_site
 from tests.tables.tiny_shard import tiny_feature_logits, write_shard
 from tracer.aggregate.build import aggregate, parts_to_read
-from tracer.config import AggregateConfig
+from tracer.config import AggregateConfig, MotifConfig
 from tracer.tables.database import rows_of
 from tracer.tables.equality import compare_tables
 from tracer.tables.parts import Part
 
-CONFIG = AggregateConfig(min_support=3, by=["task", "difficulty"], stratify_by="task", circuits=TINY_CIRCUITS)
+CONFIG = AggregateConfig(
+    min_support=3,
+    by=["task", "difficulty"],
+    stratify_by="task",
+    circuits=TINY_CIRCUITS,
+    motifs=MotifConfig(max_graphs=30),
+)
 Shard = dict[str, Part]
 
 

@@ -29,12 +29,21 @@ class PlantedGraph:
     task: str | None = None
 
 
-def planted_database(graphs: Sequence[PlantedGraph], *, min_support: int = 3, reverse: bool = False) -> Connection:
-    """A database in memory with the graphs, rows in the opposite order where asked, and what derives from them."""
+def planted_database(
+    graphs: Sequence[PlantedGraph], *, min_support: int = 3, reverse: bool = False, state: Connection | None = None
+) -> Connection:
+    """A database in memory with the graphs, rows in the opposite order where asked, and what derives from them.
+
+    Where the database of some of the graphs is given, it becomes that of them all, beside the state that it has.
+    """
     rows: dict[str, list[dict]] = {name: [] for name in MADE}
     for number, graph in enumerate(graphs):
         _add(rows, f"g{number:05}", graph)
-    connection = duckdb.connect()
+    connection = state or duckdb.connect()
+    for (name,) in connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = 'memory'"
+    ).fetchall():
+        connection.execute(f"DROP TABLE memory.{name}")
     for name in MADE:
         create_table(connection, TABLES[name])
         ordered = rows[name][::-1] if reverse else rows[name]

@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.aggregate.circuits.planted import Feature, PlantedGraph, planted_communities, planted_database
-from tracer.aggregate.circuits import motifs
-from tracer.aggregate.circuits.motif_counts import find_candidates
+from tracer.aggregate.circuits import motif_counts, remembered_motifs
+from tracer.aggregate.circuits.motif_candidates import find_candidates
+from tracer.aggregate.circuits.motif_counts import Patterns, RecurringEdges, count_patterns
 from tracer.aggregate.circuits.motifs import build_motifs
+from tracer.aggregate.tasks import TaskMap
 from tracer.config import MotifConfig
+from tracer.tables.database import Connection
+from tracer.tables.schema import TABLES
 
 FEATURES = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
 POSSIBLE = [(a, b) for a, b in permutations(FEATURES, 2) if a[0] < b[0]]
@@ -64,7 +68,7 @@ def test_motifs_equal_those_of_loops(drawn: list[tuple[set, set]], min_support: 
     graphs = [graph_of(edges, also) for edges, also in drawn]
     connection = planted_database(graphs, min_support=min_support)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(motifs, "GRAPHS_PER_BLOCK", 3)
+        patch.setattr(motif_counts, "GRAPHS_PER_BLOCK", 3)
         build_motifs(connection, min_support=min_support)
     found = {
         row[:7]: row[7:]
@@ -75,6 +79,39 @@ def test_motifs_equal_those_of_loops(drawn: list[tuple[set, set]], min_support: 
     }
     for key, told in by_loops(graphs, min_support).items():
         assert found[key][2] == pytest.approx(told[2], rel=1e-12)
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**31), max_graphs=st.integers(20, 130), cuts=st.sets(st.integers(5, 119), max_size=2))
+def test_motifs_of_graphs_that_come_in_pieces_are_those_of_all(seed: int, max_graphs: int, cuts: set[int]) -> None:
+    graphs, _ = planted_communities(seed)
+    asked = {"min_support": 3, "settings": MotifConfig(max_graphs=max_graphs, max_candidates=400)}
+    whole = planted_database(graphs)
+    told = build_motifs(whole, **asked)
+    grown = None
+    for n_graphs in [*sorted(cuts), len(graphs)]:
+        grown = planted_database(graphs[:n_graphs], state=grown)
+        told_of_grown = build_motifs(grown, **asked)
+    assert told_of_grown == told
+    sql = f"SELECT * FROM motifs ORDER BY {', '.join(TABLES['motifs'].key)}"
+    assert grown.execute(sql).fetchall() == whole.execute(sql).fetchall()
+
+
+def test_of_a_few_more_graphs_only_these_and_new_motifs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs, _ = planted_communities(0)
+    grown = planted_database(graphs[:100])
+    first = build_motifs(grown, min_support=3)
+    grown = planted_database(graphs, state=grown)
+    counted = {}
+
+    def noted(connection: Connection, of: str, edges: RecurringEdges, patterns: Patterns, run: TaskMap) -> np.ndarray:
+        counted[of] = len(patterns.shape)
+        return count_patterns(connection, of, edges, patterns, run)
+
+    monkeypatch.setattr(remembered_motifs, "count_patterns", noted)
+    build_motifs(grown, min_support=3)
+    assert counted["motif_entered"] >= 0.9 * sum(first.n_candidates.values())
+    assert 0 < counted["motif_sample"] < 0.2 * counted["motif_entered"]
 
 
 def test_the_tail_is_poissons_and_q_is_over_all_candidates_of_the_shape() -> None:

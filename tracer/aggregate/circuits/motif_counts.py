@@ -1,170 +1,152 @@
-"""Motifs of recurring edges between features: which there may be, and in how many graphs each is.
+"""In how many of some graphs is each motif?
 
-Candidates are combinations of edges that recur, so their number depends on the edges and not on the graphs. They are
-counted by single bits: of some graphs at a time, one row of bits for each edge and each feature; a motif is in the
-graphs whose bits are set in all its edges.
+Counted by single bits: of some graphs at a time, one row of bits for each edge and each feature; a motif is in the
+graphs whose bits are set in all its edges, and its features in those whose bits are set in all of these.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from tracer.aggregate.circuits.motif_candidates import Motifs
+from tracer.aggregate.ends import feature_ends
 from tracer.aggregate.incidence import Ints
+from tracer.aggregate.sql import read_sql
+from tracer.aggregate.tasks import TaskMap
+from tracer.tables.database import Connection
 
 Words = npt.NDArray[np.uint64]
-WORDS_AT_ONCE = 2**22
-SHAPES = ("chain", "fan_out", "fan_in", "feed_forward")
-"""Shapes of two edges first."""
+GRAPHS_PER_BLOCK = 8_192
+WORDS_AT_ONCE = 2**18
+"""Of a core's cache, in which the rows of bits of some patterns are put together."""
+_TEMPORARY = ("motif_counted", "motif_kept", "motif_held")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Motifs:
-    """Candidates of one shape: `edges` [n_motifs, 2 or 3] number edges, `features` [n_motifs, 3] are a, b and c."""
+class RecurringEdges:
+    """Features [n_features, 2], and edges between them [n_edges], sorted by (source, target), which number features."""
 
-    shape: str
+    features: Ints
+    source: Ints
+    target: Ints
+    support: Ints
+
+    @property
+    def ends(self) -> tuple[Ints, Ints]:
+        """Sources and targets as `end_code` numbers them, [n_edges] each."""
+        codes = feature_ends(self.features[:, 0], self.features[:, 1])
+        return codes[self.source], codes[self.target]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patterns:
+    """What is counted, single edges and motifs: `edges` and `features` [n_patterns, 3] are numbers, some of them twice
+    where there are fewer; `shape` [n_patterns] is 0 for an edge and counts the motifs' shapes from 1 on.
+    """
+
+    shape: Ints
     edges: Ints
     features: Ints
 
-    def where(self, chosen: np.ndarray) -> "Motifs":
-        """Those at some places, or flagged."""
-        return Motifs(shape=self.shape, edges=self.edges[chosen], features=self.features[chosen])
+    @classmethod
+    def of(cls, edges: RecurringEdges, motifs: Sequence[Motifs]) -> "Patterns":
+        """Every edge, in their order, then the motifs of each shape."""
+        alone = np.arange(len(edges.source))
+        return cls(
+            shape=np.repeat(np.arange(len(motifs) + 1), [len(alone), *(len(of.edges) for of in motifs)]),
+            edges=np.concatenate([alone[:, None][:, [0, 0, 0]], *(of.edges[:, [0, 1, -1]] for of in motifs)]),
+            features=np.concatenate([
+                np.column_stack([edges.source, edges.target, edges.target]),
+                *(of.features for of in motifs),
+            ]),
+        )
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Patterns":
+        """Those that are flagged."""
+        return Patterns(shape=self.shape[chosen], edges=self.edges[chosen], features=self.features[chosen])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidates:
-    """All candidates, a `Motifs` for each of `SHAPES`, and what was left out to keep them few.
-
-    `min_support_combined` is the support from which edges are combined; `n_edges_left_out` counts the edges that were
-    left out at an end, for more than `max_edges_per_side` of larger support.
-    """
-
-    motifs: tuple[Motifs, ...]
-    min_support_combined: int
-    n_edges_left_out: int
+_Block = tuple[Ints, Ints, Ints, Ints, int]
+"""Graph and edge of kept edges, graph and feature of held features, graphs."""
 
 
-def find_candidates(
-    source: Ints, target: Ints, support: Ints, *, max_edges_per_side: int, max_candidates: int
-) -> Candidates:
-    """Combine recurring edges.
-
-    At each feature, at most `max_edges_per_side` edges in, and as many out, are combined, those of largest support;
-    where that still gives more than `max_candidates` combinations of two edges, edges of larger support alone are
-    combined.
+def count_patterns(
+    connection: Connection, graphs: str, edges: RecurringEdges, patterns: Patterns, run: TaskMap
+) -> Ints:
+    """Graphs that keep all edges of each pattern, and those that hold all its features, [2, n_patterns].
 
     Args:
-        source: the feature at which each edge starts, [n_edges]; edges sorted by (source, target), each once.
-        target: the feature at which it ends, never the source.
-        support: graphs that keep it.
-        max_edges_per_side: edges at one side of a feature.
-        max_candidates: combinations of two edges.
+        connection: the results being built, the state attached, which holds the edges of sampled graphs.
+        graphs: table of the `graph_idx` of those that are counted.
+        edges: what patterns are made of.
+        patterns: what is counted.
+        run: spreads blocks of graphs.
     """
-    into, out_of = (_rank_at(end, support) < max_edges_per_side for end in (target, source))
-    supports = np.unique(support)
-    low, high = 0, len(supports)
-    # the smallest support at which there are few enough
-    while low < high:
-        middle = (low + high) // 2
-        enough = support >= supports[middle]
-        if _n_combined(source[out_of & enough], target[into & enough]) <= max_candidates:
-            high = middle
-        else:
-            low = middle + 1
-    least = int(supports[low]) if low < len(supports) else int(support.max(initial=0)) + 1
-    enough = support >= least
-    chains, fans_out, fans_in = (
-        _joined(target, source, into & enough, out_of & enough),
-        _joined(source, source, out_of & enough, out_of & enough),
-        _joined(target, target, into & enough, into & enough),
+    counts = np.zeros((2, len(patterns.shape)), np.int64)
+    (n_graphs,) = connection.execute(f"SELECT count(*) FROM {graphs}").fetchall()[0]
+    if len(patterns.shape) == 0 or n_graphs == 0:
+        return counts
+    wanted_edges, wanted_features = np.unique(patterns.edges), np.unique(patterns.features)
+    source, target = (of_edges[wanted_edges] for of_edges in edges.ends)
+    layer, feature = edges.features[wanted_features].T
+    wanted = {
+        "wanted_edges": {"source": source, "target": target, "item": np.arange(len(wanted_edges))},
+        "wanted_features": {"layer": layer, "feature": feature, "item": np.arange(len(wanted_features))},
+    }
+    for name, columns in wanted.items():
+        connection.register(name, pa.table(columns))
+    connection.execute(read_sql("circuits/motif_counts").format(graphs=graphs))
+    for name in wanted:
+        connection.unregister(name)
+    edge_rows, feature_rows = (
+        np.searchsorted(among, members).astype(np.int32)
+        for among, members in ((wanted_edges, patterns.edges), (wanted_features, patterns.features))
     )
-    # (a -> b, b -> c), and no way round from a to a
-    chains = chains[source[chains[:, 0]] != target[chains[:, 1]]]
-    fans_out, fans_in = (pairs[pairs[:, 0] < pairs[:, 1]] for pairs in (fans_out, fans_in))
-    abc = np.column_stack([source[chains[:, 0]], target[chains[:, 0]], target[chains[:, 1]]])
-    closing = _edge_between(source, target, abc[:, 0], abc[:, 2])
-    closed = (closing >= 0) & enough[closing]
-    motifs = (
-        Motifs(shape="chain", edges=chains, features=abc),
-        Motifs(
-            shape="fan_in",
-            edges=fans_in,
-            features=np.column_stack([source[fans_in[:, 0]], source[fans_in[:, 1]], target[fans_in[:, 0]]]),
-        ),
-        Motifs(
-            shape="fan_out",
-            edges=fans_out,
-            features=np.column_stack([source[fans_out[:, 0]], target[fans_out[:, 0]], target[fans_out[:, 1]]]),
-        ),
-        Motifs(
-            shape="feed_forward",
-            edges=np.column_stack([chains[closed], closing[closed]]),
-            features=abc[closed],
-        ),
-    )
-    return Candidates(motifs=motifs, min_support_combined=least, n_edges_left_out=int((~into).sum() + (~out_of).sum()))
+    for counted in run(_count_block, (edge_rows, feature_rows), _blocks(connection, n_graphs)):
+        counts += counted
+    for name in _TEMPORARY:
+        connection.execute(f"DROP TABLE {name}")
+    return counts
 
 
-def _rank_at(end: Ints, support: Ints) -> Ints:
-    """Place of each edge among those at the same feature, the largest support first, ties in the edges' order."""
-    order = np.lexsort((np.arange(len(end)), -support, end))
-    starts = np.searchsorted(end[order], end[order])
-    rank = np.empty(len(end), np.int64)
-    rank[order] = np.arange(len(end)) - starts
-    return rank
+def _blocks(connection: Connection, n_graphs: int) -> Iterator[_Block]:
+    for start in range(0, n_graphs, GRAPHS_PER_BLOCK):
+        size = min(GRAPHS_PER_BLOCK, n_graphs - start)
+        places = []
+        for name in ("motif_kept", "motif_held"):
+            sql = f"SELECT number - ? AS number, item FROM {name} WHERE number >= ? AND number < ?"
+            found = connection.execute(sql, [start, start, start + size]).fetchnumpy()
+            places += [np.asarray(found["number"]), np.asarray(found["item"])]
+        yield places[0], places[1], places[2], places[3], size
 
 
-def _n_combined(starting: Ints, ending: Ints) -> int:
-    """Combinations of two edges at a feature: in and out, two in, two out."""
-    most = int(max(starting.max(initial=-1), ending.max(initial=-1))) + 1
-    n_out, n_in = np.bincount(starting, minlength=most), np.bincount(ending, minlength=most)
-    return int((n_in * n_out + n_out * (n_out - 1) // 2 + n_in * (n_in - 1) // 2).sum())
+def _count_block(shared: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]], block: _Block) -> Ints:
+    edge_rows, feature_rows = shared
+    edge_graph, edge, feature_graph, feature, n_graphs = block
+    return np.array([
+        _count_together(_bit_rows(edge, edge_graph, edge_rows, n_graphs), edge_rows),
+        _count_together(_bit_rows(feature, feature_graph, feature_rows, n_graphs), feature_rows),
+    ])
 
 
-def _joined(first_at: Ints, second_at: Ints, first: np.ndarray, second: np.ndarray) -> Ints:
-    """Pairs of flagged edges that meet at a feature, [n_pairs, 2]."""
-    one, other = np.flatnonzero(first), np.flatnonzero(second)
-    other = other[np.argsort(second_at[other], kind="stable")]
-    start = np.searchsorted(second_at[other], first_at[one], side="left")
-    stop = np.searchsorted(second_at[other], first_at[one], side="right")
-    sizes = stop - start
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.column_stack([np.repeat(one, sizes), other[np.repeat(start, sizes) + within]]).astype(np.int64)
-
-
-def _edge_between(source: Ints, target: Ints, start: Ints, stop: Ints) -> Ints:
-    """The edge from each start to each stop; -1 where there is none."""
-    width = int(max(source.max(initial=0), target.max(initial=0), start.max(initial=0), stop.max(initial=0))) + 1
-    codes, wanted = source * width + target, start * width + stop
-    if len(codes) == 0:
-        return np.full(len(wanted), -1, np.int64)
-    place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
-    return np.where(codes[place] == wanted, place, -1)
-
-
-def bit_rows(item: Ints, graph: Ints, n_items: int, n_graphs: int) -> Words:
+def _bit_rows(item: Ints, graph: Ints, members: npt.NDArray[np.int32], n_graphs: int) -> Words:
     """One bit for each graph in the row of each item that it holds, [n_items, ceil(n_graphs / 64)]."""
-    words = np.zeros((n_items, -(-n_graphs // 64)), np.uint64)
+    words = np.zeros((int(members.max()) + 1, -(-n_graphs // 64)), np.uint64)
     np.bitwise_or.at(words, (item, graph // 64), np.uint64(1) << (graph % 64).astype(np.uint64))
     return words
 
 
-def count_together(rows: Words, members: Ints) -> Ints:
-    """Graphs that hold all members of each set, [n_sets].
-
-    Args:
-        rows: bits of each item, [n_items, n_words].
-        members: items of each set, [n_sets, size].
-    """
+def _count_together(rows: Words, members: npt.NDArray[np.int32]) -> Ints:
+    """Graphs that hold all members of each pattern, [n_patterns]; `rows` [n_items, n_words] are bits of each item."""
     counted = np.zeros(len(members), np.int64)
-    for some in _slices(len(members), max(1, WORDS_AT_ONCE // max(rows.shape[1], 1))):
-        together = rows[members[some, 0]]
+    step = max(1, WORDS_AT_ONCE // max(rows.shape[1], 1))
+    for start in range(0, len(members), step):
+        some = members[start : start + step]
+        together = rows[some[:, 0]]
         for place in range(1, members.shape[1]):
-            together &= rows[members[some, place]]
-        counted[some] = np.bitwise_count(together).sum(axis=1)
+            together &= rows[some[:, place]]
+        counted[start : start + step] = np.bitwise_count(together).sum(axis=1)
     return counted
-
-
-def _slices(n_rows: int, step: int) -> Iterator[slice]:
-    return (slice(start, start + step) for start in range(0, n_rows, step))

@@ -10,17 +10,16 @@ than `min_support` graphs is tested with p = 1, so q-values are over all candida
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from tracer.aggregate.circuits.motif_counts import Candidates, Motifs, bit_rows, count_together, find_candidates
-from tracer.aggregate.ends import define_ends
+from tracer.aggregate.circuits.motif_candidates import Motifs, find_candidates
+from tracer.aggregate.circuits.motif_counts import Patterns, RecurringEdges
+from tracer.aggregate.circuits.remembered_motifs import count_patterns_on
 from tracer.aggregate.hypergraph.significance import benjamini_hochberg, poisson_above
-from tracer.aggregate.incidence import Floats, Ints, feature_codes, places_among
-from tracer.aggregate.sql import read_sql
+from tracer.aggregate.incidence import Floats, Ints
 from tracer.aggregate.tasks import TaskMap, in_process
 from tracer.config import MotifConfig
 from tracer.tables.building import create_table, insert_columns
@@ -30,9 +29,7 @@ from tracer.tables.schema import TABLES
 
 logger = logging.getLogger(__name__)
 
-GRAPHS_PER_BLOCK = 8_192
 DEFAULTS = MotifConfig()
-_TEMPORARY = ("motif_graphs", "motif_features", "motif_edges")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +52,6 @@ class MotifCounts:
         return "; ".join(parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Recurring:
-    """Features [n_features, 2], and edges between them, sorted by (source, target)."""
-
-    features: Ints
-    source: Ints
-    target: Ints
-    support: Ints
-
-
-_Block = tuple[Ints, Ints, Ints, Ints, int]
-"""Graph and feature of nodes, graph and edge of edges, graphs."""
-
-
 def build_motifs(
     connection: Connection,
     *,
@@ -80,7 +63,8 @@ def build_motifs(
     """Make `motifs`.
 
     Args:
-        connection: the results being built, with `graphs`, `nodes`, `edges` and `edge_stats` in it.
+        connection: the results being built, the state attached, with `graphs`, `nodes`, `edges` and `edge_stats` in
+            it.
         min_support: fewest graphs of a motif, and of each of its edges.
         settings: bounds.
         seed: of the sample of graphs.
@@ -95,17 +79,12 @@ def build_motifs(
         max_edges_per_side=settings.max_edges_per_side,
         max_candidates=settings.max_candidates,
     )
-    asked = {"seed": str(seed), "max_graphs": settings.max_graphs}
-    define_ends(connection)
-    for statement in read_sql("circuits/motif_edges").split(";\n")[:-1]:
-        connection.execute(statement, {name: value for name, value in asked.items() if f"${name}" in statement})
-    (n_counted,), (n_graphs,) = (
-        connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0] for table in ("motif_graphs", "graphs")
+    patterns = Patterns.of(edges, found.motifs)
+    counted, n_counted = count_patterns_on(
+        connection, edges, patterns, max_graphs=settings.max_graphs, seed=seed, run=run
     )
-    if len(edges.source):
-        _insert(connection, edges, found, min_support, n_counted, run)
-    for name in _TEMPORARY:
-        connection.execute(f"DROP TABLE {name}")
+    _insert(connection, edges, found.motifs, counted, min_support)
+    (n_graphs,) = connection.execute("SELECT count(*) FROM graphs").fetchall()[0]
     counts = MotifCounts(
         n_graphs_counted=n_counted,
         n_graphs=n_graphs,
@@ -134,26 +113,22 @@ def expected_support(n_with_nodes: Ints, support: Ints, n_with_ends: Ints, edges
 
 
 def _insert(
-    connection: Connection, edges: _Recurring, found: Candidates, min_support: int, n_graphs: int, run: TaskMap
+    connection: Connection, edges: RecurringEdges, motifs: Sequence[Motifs], counts: Ints, min_support: int
 ) -> None:
-    n_shapes = len(found.motifs)
-    shared = (edges, found.motifs)
-    totals: list[Ints] | None = None
-    for counted in run(_count_block, shared, _blocks(connection, edges, n_graphs)):
-        totals = counted if totals is None else [sum_ + part for sum_, part in zip(totals, counted, strict=True)]
-    assert totals is not None, "edges without graphs"
-    support, n_with_ends = totals[-2], totals[-1]
-    for motifs, n_motif, n_with_nodes in zip(found.motifs, totals[:n_shapes], totals[n_shapes:], strict=False):
+    """Put in the motifs of each shape; `counts` [2, n_patterns] are of every edge, then of the motifs."""
+    cuts = np.cumsum([len(edges.source), *(len(of_shape.edges) for of_shape in motifs)])
+    (support, n_with_ends), *of_shapes = np.split(counts, cuts[:-1], axis=1)
+    for of_shape, (n_motif, n_with_nodes) in zip(motifs, of_shapes, strict=True):
         listed = np.flatnonzero(n_motif >= min_support)
         if len(listed):
-            some = motifs.where(listed)
+            some = of_shape.where(listed)
             expected = expected_support(n_with_nodes[listed], support, n_with_ends, some.edges)
-            columns = _columns(edges, some, n_motif[listed], n_with_nodes[listed], expected, len(motifs.edges))
+            columns = _columns(edges, some, n_motif[listed], n_with_nodes[listed], expected, len(of_shape.edges))
             insert_columns(connection, TABLES["motifs"], columns)
 
 
 def _columns(
-    edges: _Recurring, motifs: Motifs, support: Ints, n_with_nodes: Ints, expected: Floats, n_tested: int
+    edges: RecurringEdges, motifs: Motifs, support: Ints, n_with_nodes: Ints, expected: Floats, n_tested: int
 ) -> dict[str, np.ndarray]:
     p_above = poisson_above(support, expected)
     columns: dict[str, np.ndarray] = {"shape": np.full(len(support), motifs.shape)}
@@ -170,22 +145,7 @@ def _columns(
     }
 
 
-def _count_block(shared: tuple[_Recurring, tuple[Motifs, ...]], block: _Block) -> list[Ints]:
-    """Of each shape the graphs of each candidate, then those with its features; then those of edges, and of ends."""
-    edges, shapes = shared
-    node_graph, node_feature, edge_graph, edge, n_graphs = block
-    edge_bits = bit_rows(edge, edge_graph, len(edges.source), n_graphs)
-    node_bits = bit_rows(node_feature, node_graph, len(edges.features), n_graphs)
-    ends = np.column_stack([edges.source, edges.target])
-    return [
-        *(count_together(edge_bits, motifs.edges) for motifs in shapes),
-        *(count_together(node_bits, motifs.features) for motifs in shapes),
-        count_together(edge_bits, np.arange(len(edges.source))[:, None]),
-        count_together(node_bits, ends),
-    ]
-
-
-def _read_recurring(connection: Connection, min_support: int) -> _Recurring:
+def _read_recurring(connection: Connection, min_support: int) -> RecurringEdges:
     found = connection.execute(
         "SELECT source_layer, source_feature, target_layer, target_feature, support FROM edge_stats "
         "WHERE source_kind = 'feature' AND target_kind = 'feature' AND support >= ? "
@@ -199,40 +159,6 @@ def _read_recurring(connection: Connection, min_support: int) -> _Recurring:
     ]
     features, number = np.unique(np.concatenate(ends), axis=0, return_inverse=True)
     source, target = np.split(number.ravel(), 2)
-    return _Recurring(
+    return RecurringEdges(
         features=features, source=source, target=target, support=np.asarray(found["support"], dtype=np.int64)
     )
-
-
-def _blocks(connection: Connection, edges: _Recurring, n_graphs: int) -> Iterator[_Block]:
-    """What some graphs at a time hold of the recurring edges and their ends."""
-    codes = edges.source * len(edges.features) + edges.target
-    for start in range(0, n_graphs, GRAPHS_PER_BLOCK):
-        size = min(GRAPHS_PER_BLOCK, n_graphs - start)
-        asked = [start, start + size]
-        nodes = connection.execute(
-            "SELECT graph_idx, layer, feature FROM motif_features WHERE graph_idx >= ? AND graph_idx < ?", asked
-        ).fetchnumpy()
-        kept = connection.execute(
-            "SELECT * FROM motif_edges WHERE graph_idx >= ? AND graph_idx < ?", asked
-        ).fetchnumpy()
-        node = _number(edges.features, nodes["layer"], nodes["feature"])
-        source, target = (
-            _number(edges.features, kept[f"{side}_layer"], kept[f"{side}_feature"]) for side in ("source", "target")
-        )
-        wanted = source * len(edges.features) + target
-        place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
-        there = (source >= 0) & (target >= 0) & (codes[place] == wanted)
-        yield (
-            (nodes["graph_idx"] - start)[node >= 0],
-            node[node >= 0],
-            (kept["graph_idx"] - start)[there],
-            place[there],
-            size,
-        )
-
-
-def _number(features: Ints, layer: npt.NDArray[np.integer], feature: npt.NDArray[np.integer]) -> Ints:
-    """The number of each feature; -1 for others."""
-    place, is_known = places_among(feature_codes(features[:, 0], features[:, 1]), feature_codes(layer, feature))
-    return np.where(is_known, place, -1)

@@ -4,8 +4,13 @@ Most edges are in one graph alone, and grouping them all would take most of the 
 added up in slots that edges fall into by hash: an edge is in no more graphs than its slot. Only edges in slots that
 reach the minimum are grouped; the result is exact (the filter of Fang et al., "Computing iceberg queries efficiently",
 1998).
+
+What is remembered is every edge in more graphs than a bound below the minimum. An edge that is not remembered can have
+come to the minimum only by being in many of the new graphs; those that are in enough of them are looked up in all
+counts. Each time the bound rises by what the others may have gained.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +21,8 @@ from tracer.aggregate.incidence import Ints
 from tracer.aggregate.state import SCHEMA
 from tracer.tables.database import Connection
 
+REMEMBERED = 0.8
+"""Edges in at least this share of the least support are remembered."""
 ROWS_AT_ONCE = 2**20
 ROWS_PER_GROUPING = 2**23
 MIN_SLOT_BITS, MAX_SLOT_BITS = 12, 27
@@ -28,10 +35,56 @@ def list_recurring_edges(connection: Connection, min_support: int) -> None:
     """Make the temporary table `recurring_edges` (source, target) of edges in at least `min_support` graphs.
 
     Args:
-        connection: the results being built, the state attached.
-        min_support: fewest graphs.
+        connection: the results being built, the state attached; what is remembered is brought up to date.
+        min_support: fewest graphs, in every build of this state.
     """
     (n_rows,) = connection.execute(f"SELECT count(*) FROM {SCHEMA}.edges").fetchall()[0]
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.edge_bound (bound BIGINT, n_rows BIGINT)")
+    earlier = connection.execute(f"FROM {SCHEMA}.edge_bound").fetchall()
+    if earlier and earlier[0][1] >= n_rows // 2:
+        bound = _add_new(connection, min_support, *earlier[0])
+    else:
+        bound = math.ceil(REMEMBERED * min_support) - 1
+        connection.register("frequent", _frequent(connection, n_rows, bound + 1).to_arrow())
+        connection.execute(f"CREATE OR REPLACE TABLE {SCHEMA}.frequent_edges AS SELECT * FROM frequent")
+        connection.unregister("frequent")
+    connection.execute(f"CREATE OR REPLACE TABLE {SCHEMA}.edge_bound AS SELECT {bound} AS bound, {n_rows} AS n_rows")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE recurring_edges AS SELECT source, target FROM {SCHEMA}.frequent_edges "
+        f"WHERE support >= {min_support} ORDER BY source, target"
+    )
+
+
+def _add_new(connection: Connection, min_support: int, bound: int, n_known: int) -> int:
+    """Bring `frequent_edges` up to date with the rows of counts from `n_known` on; the new bound."""
+    least_gain = (min_support - 1 - bound) // 4 + 1
+    bound += least_gain - 1
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE gained AS SELECT source, target, sum(support)::BIGINT AS support "
+        f"FROM {SCHEMA}.edges WHERE rowid >= {n_known} GROUP BY source, target"
+    )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE unknown AS SELECT source, target FROM gained "
+        f"ANTI JOIN {SCHEMA}.frequent_edges USING (source, target) WHERE support >= {least_gain}"
+    )
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TABLE {SCHEMA}.frequent_edges AS
+        SELECT source, target, known.support + coalesce(gained.support, 0) AS support
+        FROM {SCHEMA}.frequent_edges AS known LEFT JOIN gained USING (source, target)
+        UNION ALL
+        SELECT source, target, sum(support)::BIGINT AS support
+        FROM {SCHEMA}.edges SEMI JOIN unknown USING (source, target) GROUP BY source, target
+        HAVING sum(support) > {bound}
+        """
+    )
+    for name in ("gained", "unknown"):
+        connection.execute(f"DROP TABLE {name}")
+    return bound
+
+
+def _frequent(connection: Connection, n_rows: int, min_support: int) -> pl.DataFrame:
+    """Edges in at least so many graphs, with their supports, from all counts."""
     n_bits = min(MAX_SLOT_BITS, max(MIN_SLOT_BITS, int(n_rows).bit_length()))
     counts = np.zeros(2**n_bits, np.int32)
     for source, target, support in _pieces(connection):
@@ -45,11 +98,7 @@ def list_recurring_edges(connection: Connection, min_support: int) -> None:
         n_waiting += len(waiting[-1])
         if n_waiting > ROWS_PER_GROUPING:
             found, waiting, n_waiting = _grouped([found, *waiting]), [], 0
-    found = _grouped([found, *waiting])
-    recurring = found.filter(pl.col("support") >= min_support).select("source", "target").sort("source", "target")
-    connection.register("recurring", recurring.to_arrow())
-    connection.execute("CREATE OR REPLACE TEMP TABLE recurring_edges AS SELECT * FROM recurring")
-    connection.unregister("recurring")
+    return _grouped([found, *waiting]).filter(pl.col("support") >= min_support)
 
 
 def _grouped(parts: list[pl.DataFrame]) -> pl.DataFrame:

@@ -67,7 +67,6 @@ class SearchBlock:
 
     start: int
     stop: int
-    min_support: int
     thresholds: dict[int, int]
     max_sets: int
 
@@ -76,15 +75,13 @@ class SearchBlock:
 class Found:
     """Sets that a search has met.
 
-    `sets` are members (ranks, ascending) and supports by size, above what the `thresholds` have become. `n_triples`
-    counts all triples with the least support asked for. `candidates` are by size the sets that were counted: how many
-    of them (second array) were candidates up to which threshold (first array), that is, the smaller support of the two
-    parts with one member less that led to them.
+    `sets` are members (ranks, ascending) and supports by size, above what the `thresholds` have become. `candidates`
+    are by size the sets that were counted: how many of them (second array) were candidates up to which threshold (first
+    array), that is, the smaller support of the two parts with one member less that led to them.
     """
 
     sets: dict[int, tuple[Places, Ints]]
     thresholds: dict[int, int]
-    n_triples: int
     candidates: dict[int, tuple[Ints, Ints]]
 
 
@@ -92,9 +89,12 @@ def search_sets(ranked: Ranked, block: SearchBlock) -> Found:
     """Find the sets of a block. Takes a byte for each graph of an item and each of its partners."""
     search = _Search(ranked=ranked, block=block, shortlist=Shortlist(block.thresholds, block.max_sets))
     for rank in range(block.start, block.stop):
+        least = min(search.shortlist.thresholds.values())
+        if ranked.support[rank] < least:
+            break
         rows = ranked.by_graph[ranked.graphs_of(rank)]
         shared = np.bincount(rows.indices, minlength=rank + 1)[:rank]
-        partners = np.flatnonzero(shared >= block.min_support)
+        partners = np.flatnonzero(shared >= least)
         if len(partners) > 1:
             search.extend(dense_block(rows, partners), (rank,), partners, shared[partners])
     candidates = {}
@@ -104,7 +104,7 @@ def search_sets(ranked: Ranked, block: SearchBlock) -> Found:
         distinct, place = np.unique(support, return_inverse=True)
         candidates[size] = (distinct, np.bincount(place, weights=n_sets, minlength=len(distinct)).astype(np.int64))
     sets = {size: search.shortlist.sets(size) for size in block.thresholds}
-    return Found(sets=sets, thresholds=search.shortlist.thresholds, n_triples=search.n_triples, candidates=candidates)
+    return Found(sets=sets, thresholds=search.shortlist.thresholds, candidates=candidates)
 
 
 def dense_block(rows: sparse.csr_array, columns: Ints) -> Block:
@@ -121,7 +121,6 @@ class _Search:
     ranked: Ranked
     block: SearchBlock
     shortlist: Shortlist
-    n_triples: int = 0
     candidates: dict[int, list[tuple[Ints, Ints]]] = field(default_factory=dict)
 
     def extend(self, held: Block, prefix: tuple[int, ...], partners: Ints, shared: Ints) -> None:
@@ -137,8 +136,6 @@ class _Search:
         together = np.tril(_shared_counts(held), -1)
         ordered = -np.sort(-shared)
         self.candidates.setdefault(size, []).append((ordered, np.arange(len(ordered))))
-        if size == 3:
-            self.n_triples += int((together >= self.block.min_support).sum())
         rarer, commoner = np.nonzero(together >= max(self.shortlist.thresholds[size], 1))
         whole_prefix = np.broadcast_to(np.array(prefix[::-1]), (len(rarer), len(prefix)))
         members = np.column_stack([partners[commoner], partners[rarer], whole_prefix]).astype(np.int32)

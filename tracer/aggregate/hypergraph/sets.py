@@ -70,12 +70,10 @@ def recurring_sets(
     """
     ranked = Ranked.of(incidence, min_support)
     shortlist = Shortlist(dict.fromkeys(range(MIN_SIZE, max_size + 1), min_support), max_sets)
-    n_triples = 0
     candidates: dict[int, list[tuple[Ints, Ints]]] = {size: [] for size in shortlist.thresholds}
     if max_size < MIN_SIZE:
         return RecurringSets(by_size=())
-    for part in run(search_sets, ranked, _search_blocks(ranked, shortlist, min_support, max_sets)):
-        n_triples += part.n_triples
+    for part in run(search_sets, ranked, _search_blocks(ranked, shortlist, max_sets)):
         shortlist.raise_to(part.thresholds)
         for members, support in part.sets.values():
             shortlist.add(members, support)
@@ -95,7 +93,7 @@ def recurring_sets(
                 size=size,
                 min_support=min_support,
                 min_support_listed=least,
-                n_found=n_triples if size == MIN_SIZE else len(members) if least == min_support else None,
+                n_found=len(members) if least == min_support else None,
                 n_tested=n_tested,
                 members=items[order],
                 support=support[is_closed][order],
@@ -106,7 +104,7 @@ def recurring_sets(
     return RecurringSets(by_size=tuple(by_size))
 
 
-def _search_blocks(ranked: Ranked, shortlist: Shortlist, min_support: int, max_sets: int) -> Iterator[SearchBlock]:
+def _search_blocks(ranked: Ranked, shortlist: Shortlist, max_sets: int) -> Iterator[SearchBlock]:
     """The commonest first: their sets raise thresholds the most, and a block takes those that hold when it starts."""
     graphs = np.cumsum(ranked.support)
     n_ranks = len(ranked.item)
@@ -116,7 +114,6 @@ def _search_blocks(ranked: Ranked, shortlist: Shortlist, min_support: int, max_s
         yield SearchBlock(
             start=start,
             stop=stop,
-            min_support=min_support,
             thresholds=dict(shortlist.thresholds),
             max_sets=max_sets,
         )
