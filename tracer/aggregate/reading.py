@@ -1,20 +1,21 @@
 """The incidences of the run, read from the state as sparse matrices."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from tracer.aggregate.incidence import FEATURE_BITS, Incidence, Ints, feature_codes
+from tracer.aggregate.incidence import Incidence, Ints, feature_codes
 from tracer.aggregate.state import SCHEMA
 from tracer.tables.database import Connection
 from tracer.tables.quoting import quoted
 
 ROWS_AT_ONCE = 2**20
 POS_BITS = 20
-CODE = f"(layer::BIGINT << {FEATURE_BITS + POS_BITS}) | (feature::BIGINT << {POS_BITS}) | pos::BIGINT"
-"""SQL: one number for each place, in the order of layer, feature and position."""
+MAX_TABLE = 2**26
+"""Layers x features of which each has 4 bytes in a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,42 +69,46 @@ def read_strata(connection: Connection, stratum: str | None) -> Ints | None:
 
 
 def _read(connection: Connection, granularity: str, sql: str, strata: Ints | None) -> tuple[Items, Incidence]:
-    """Codes are read in pieces, since a hundred million rows of several columns would not fit side by side."""
-    n_graphs = int(connection.execute(f"SELECT count(*) FROM {SCHEMA}.graph_numbers").fetchall()[0][0])
-    coded = f"SELECT graph_idx, {CODE} AS code FROM ({sql.format(state=SCHEMA)})"
-    distinct = connection.execute(f"SELECT DISTINCT code FROM ({coded}) ORDER BY code").fetchnumpy()
-    universe = np.asarray(distinct["code"], dtype=np.int64)
-    codes, lengths = _codes(connection, coded, n_graphs)
-    indices = np.empty(sum(map(len, codes)), dtype=np.int32)
-    place = 0
-    while codes:
-        piece = codes.pop(0)
-        indices[place : place + len(piece)] = np.searchsorted(universe, piece)
-        place += len(piece)
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64 if len(indices) > 2**31 - 1 else np.int32)
-    matrix = sparse.csr_array((np.ones(len(indices), np.int32), indices, indptr), shape=(n_graphs, len(universe)))
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return Items(granularity=granularity, places=_decoded(universe, granularity)), Incidence(
-        matrix=matrix, stratum=strata
+    """Columns are numbered in pieces, since a hundred million rows of several columns would not fit side by side."""
+    held = f"({sql.format(state=SCHEMA)})"
+    n_graphs, n_rows = (
+        int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+        for table in (f"{SCHEMA}.graph_numbers", held)
     )
-
-
-def _codes(connection: Connection, coded: str, n_graphs: int) -> tuple[list[Ints], Ints]:
-    """The code of each place, graph after graph, and how many places each graph has."""
-    reader = connection.sql(coded).to_arrow_reader(ROWS_AT_ONCE)
-    lengths, codes, latest = np.zeros(n_graphs, np.int64), [], 0
-    for batch in reader:
-        graph_idx = batch["graph_idx"].to_numpy()
+    distinct = connection.execute(f"SELECT DISTINCT layer, feature, pos FROM {held} ORDER BY ALL").fetchnumpy()
+    places = np.column_stack([np.asarray(distinct[name], dtype=np.int64) for name in ("layer", "feature", "pos")])
+    numbered = _numbering(places)
+    lengths, indices, n_read, latest = np.zeros(n_graphs, np.int64), np.empty(n_rows, np.int32), 0, 0
+    for batch in connection.sql(f"SELECT * FROM {held}").to_arrow_reader(ROWS_AT_ONCE):
+        graph_idx, layer, feature, pos = (column.to_numpy() for column in batch.columns)
         assert np.all(np.diff(graph_idx, prepend=latest) >= 0), "batches were put one after another"
         latest = graph_idx[-1]
         lengths += np.bincount(graph_idx, minlength=n_graphs)
-        codes.append(batch["code"].to_numpy())
-    return codes, lengths
+        indices[n_read : n_read + len(layer)] = numbered(layer, feature, pos)
+        n_read += len(layer)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64 if n_rows > 2**31 - 1 else np.int32)
+    matrix = sparse.csr_array((np.ones(n_rows, np.int32), indices, indptr), shape=(n_graphs, len(places)))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    if granularity != "position":
+        places[:, 2] = -1
+    return Items(granularity=granularity, places=places), Incidence(matrix=matrix, stratum=strata)
 
 
-def _decoded(universe: Ints, granularity: str) -> Ints:
-    layer = universe >> (FEATURE_BITS + POS_BITS)
-    feature = (universe >> POS_BITS) & ((1 << FEATURE_BITS) - 1)
-    pos = universe & ((1 << POS_BITS) - 1)
-    return np.column_stack([layer, feature, pos if granularity == "position" else np.full_like(pos, -1)])
+def _numbering(places: Ints) -> Callable[..., npt.NDArray[np.integer]]:
+    """What numbers layers, features and positions by sorted `places` [n_places, 3], among which they are.
+
+    By a table of layers x features, where all are at position 0 and it is not too large; otherwise by bisection.
+    """
+    n_layers, width, n_pos = (int(most) + 1 for most in places.max(axis=0, initial=0))
+    if n_pos > 1 or n_layers * width > MAX_TABLE:
+        codes = _codes(*places.T)
+        return lambda layer, feature, pos: np.searchsorted(codes, _codes(layer, feature, pos))
+    table = np.zeros(n_layers * width, np.int32)
+    table[places[:, 0] * width + places[:, 1]] = np.arange(len(places))
+    return lambda layer, feature, _: table[layer.astype(np.int64) * width + feature]
+
+
+def _codes(layer: npt.NDArray[np.integer], feature: npt.NDArray[np.integer], pos: npt.NDArray[np.integer]) -> Ints:
+    """One number for each place, in the order of layer, feature and position."""
+    return (feature_codes(layer, feature) << POS_BITS) | pos.astype(np.int64)

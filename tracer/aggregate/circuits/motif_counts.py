@@ -135,7 +135,8 @@ def _count_block(shared: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]], bl
 def _bit_rows(item: Ints, graph: Ints, members: npt.NDArray[np.int32], n_graphs: int) -> Words:
     """One bit for each graph in the row of each item that it holds, [n_items, ceil(n_graphs / 64)]."""
     words = np.zeros((int(members.max()) + 1, -(-n_graphs // 64)), np.uint64)
-    np.bitwise_or.at(words, (item, graph // 64), np.uint64(1) << (graph % 64).astype(np.uint64))
+    # an item is in a graph once: its bits add up without carries
+    np.add.at(words.ravel(), item * words.shape[1] + graph // 64, np.uint64(1) << (graph % 64).astype(np.uint64))
     return words
 
 

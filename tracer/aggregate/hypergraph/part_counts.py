@@ -1,17 +1,46 @@
-"""Counts the graphs that hold the parts of sets, by cell (length and stratum)."""
+"""Counts the graphs that hold the parts of sets, by cell (length and stratum), by single bits.
+
+Each item has a row with one bit for each graph, the graphs of a cell next to each other in words of their own: a part
+is in the graphs whose bits are set in the rows of all its members.
+"""
 
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from tracer.aggregate.hypergraph.ranked import Places, Ranked
-from tracer.aggregate.hypergraph.set_closure import graphs_of_sets
-from tracer.aggregate.hypergraph.set_search import dense_block
-from tracer.aggregate.incidence import Ints
+from tracer.aggregate.hypergraph.bits import Words
+from tracer.aggregate.hypergraph.ranked import Ranks
+from tracer.aggregate.incidence import Incidence, Ints
 
-ROWS_AT_ONCE = 16_384
-PARTS_AT_ONCE = 1024
+GRAPHS_AT_ONCE = 65_536
+WORDS_AT_ONCE = 2**18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellBits:
+    """Which graphs hold which item: `words` [n_ranks, n_words], a cell's from the one in `first` [n_cells] on."""
+
+    words: Words
+    first: Ints
+
+    @classmethod
+    def of(cls, incidence: Incidence, ranks: Ranks, cell: Ints, n_cells: int) -> "CellBits":
+        """The bits of the ranked items; `cell` [n_graphs] is below `n_cells`."""
+        n_graphs = np.bincount(cell, minlength=n_cells)
+        # a cell without graphs has a word too, so that sums between the first words of cells are those of cells
+        first = np.concatenate([[0], np.cumsum(np.maximum(-(-n_graphs // 64), 1))])
+        place = np.empty(len(cell), np.int64)
+        place[np.argsort(cell, kind="stable")] = np.arange(len(cell)) + np.repeat(
+            64 * first[:-1] - np.cumsum(n_graphs) + n_graphs, n_graphs
+        )
+        words = np.zeros((len(ranks.item), int(first[-1])), np.uint64)
+        for start, held, bounds in ranks.held(incidence, GRAPHS_AT_ONCE):
+            at = np.repeat(place[start : start + len(bounds) - 1], np.diff(bounds))
+            word = held.astype(np.int64) * words.shape[1] + at // 64
+            # an item is in a graph once: its bits add up without carries
+            np.add.at(words.ravel(), word, np.uint64(1) << (at % 64).astype(np.uint64))
+        return cls(words=words, first=first[:-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,25 +55,24 @@ class PartCounts:
     place: dict[tuple[int, ...], Ints]
 
 
-def part_counts(ranked: Ranked, cell: Ints, n_cells: int, members: Ints, n_members: int) -> PartCounts:
+def part_counts(bits: CellBits, members: Ints, n_members: int) -> PartCounts:
     """Count the graphs of all parts of `n_members`.
 
     Args:
-        ranked: the incidence.
-        cell: the cell of each graph, [n_graphs].
-        n_cells: number of cells.
-        members: ascending ranks of each set, [n_sets, size].
+        bits: which graphs hold which item.
+        members: ranks of each set, [n_sets, size].
         n_members: members of a part, fewer than of a set.
     """
     positions = list(combinations(range(members.shape[1]), n_members))
-    parts = np.concatenate([members[:, chosen] for chosen in positions])
-    distinct, place = _distinct_rows(parts)
-    counts = np.zeros((len(distinct), n_cells), np.int64)
-    order = np.argsort(distinct[:, -1], kind="stable")
-    bounds = np.flatnonzero(np.diff(distinct[order, -1])) + 1
-    for of_rarest in np.split(order, bounds):
-        graphs = ranked.graphs_of(int(distinct[of_rarest[0], -1]))
-        counts[of_rarest] = _by_cell(ranked, graphs, cell, n_cells, distinct[of_rarest])
+    distinct, place = _distinct_rows(np.concatenate([members[:, chosen] for chosen in positions]))
+    counts = np.empty((len(distinct), len(bits.first)), np.int64)
+    step = max(1, WORDS_AT_ONCE // bits.words.shape[1])
+    for start in range(0, len(distinct), step):
+        parts = distinct[start : start + step]
+        together = bits.words[parts[:, 0]]
+        for column in parts.T[1:]:
+            together &= bits.words[column]
+        counts[start : start + step] = np.add.reduceat(np.bitwise_count(together), bits.first, axis=1, dtype=np.int32)
     return PartCounts(counts=counts, place=dict(zip(positions, place.reshape(len(positions), -1), strict=True)))
 
 
@@ -58,19 +86,3 @@ def _distinct_rows(rows: Ints) -> tuple[Ints, Ints]:
         number = number * n_values + column
     _, first, place = np.unique(number, return_index=True, return_inverse=True)
     return rows[first], place
-
-
-def _by_cell(ranked: Ranked, graphs: Places, cell: Ints, n_cells: int, parts: Ints) -> Ints:
-    """Graphs by cell that hold each part; the graphs of the parts' common rarest member are given."""
-    items = np.unique(parts)
-    columns = np.searchsorted(items, parts)
-    counts = np.zeros((len(parts), n_cells), np.int64)
-    graphs = graphs[np.argsort(cell[graphs], kind="stable")]
-    for start in range(0, len(graphs), ROWS_AT_ONCE):
-        some = graphs[start : start + ROWS_AT_ONCE]
-        by_item = np.ascontiguousarray(dense_block(ranked.by_graph[some], items).T)
-        cells, bounds = np.unique(cell[some], return_index=True)
-        for first in range(0, len(parts), PARTS_AT_ONCE):
-            marks = graphs_of_sets(by_item, columns[first : first + PARTS_AT_ONCE])
-            counts[first : first + PARTS_AT_ONCE, cells] += np.add.reduceat(marks, bounds, axis=1, dtype=np.int32)
-    return counts

@@ -18,8 +18,8 @@ from itertools import combinations
 import numpy as np
 
 from tracer.aggregate.hypergraph.chances import LengthAwareNull, fit_null, slopes, support_in_strata
-from tracer.aggregate.hypergraph.part_counts import part_counts
-from tracer.aggregate.hypergraph.ranked import Ranked
+from tracer.aggregate.hypergraph.part_counts import CellBits, part_counts
+from tracer.aggregate.hypergraph.ranked import Ranks
 from tracer.aggregate.hypergraph.sets import SetsOfSize
 from tracer.aggregate.hypergraph.significance import Measures, benjamini_hochberg, poisson_above, quotient
 from tracer.aggregate.incidence import Floats, Incidence, Ints
@@ -92,7 +92,7 @@ class _Nulls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shared:
-    ranked: Ranked
+    bits: CellBits
     whole: _Nulls
     parts: _Nulls
 
@@ -106,15 +106,14 @@ def set_measures(incidence: Incidence, sets: SetsOfSize, run: TaskMap = in_proce
     """
     expected = given_parts = np.zeros(0)
     if len(sets.members):
-        ranked = Ranked.of(incidence, 1, among=np.unique(sets.members))
+        ranks = Ranks.of(incidence, 1, among=np.unique(sets.members))
+        parts = _Nulls.fit(incidence, ranks.item, N_LENGTH_BINS, stratified=True)
         shared = _Shared(
-            ranked=ranked,
-            whole=_Nulls.fit(incidence, ranked.item, N_LENGTH_BINS, stratified=False),
-            parts=_Nulls.fit(incidence, ranked.item, N_LENGTH_BINS, stratified=True),
+            bits=CellBits.of(incidence, ranks, parts.cell, len(parts.room)),
+            whole=_Nulls.fit(incidence, ranks.item, N_LENGTH_BINS, stratified=False),
+            parts=parts,
         )
-        rank_of = np.full(incidence.matrix.shape[1], -1, np.int64)
-        rank_of[ranked.item] = np.arange(len(ranked.item))
-        members = np.sort(rank_of[sets.members], axis=1)
+        members = np.sort(ranks.rank_of[sets.members].astype(np.int64), axis=1)
         # neighbours share parts, which a block counts once
         order = np.lexsort(members.T)
         blocks = _blocks(members[order], max(1, COUNTS_PER_TASK // len(shared.parts.room)))
@@ -158,7 +157,7 @@ def _given_parts(shared: _Shared, members: Ints) -> Floats:
     alone, rise_alone = nulls.chances(nulls.support[:, ranks])
     place = place.reshape(members.shape)
     counts = {
-        n: part_counts(shared.ranked, nulls.cell, len(nulls.room), members, n) for n in range(2, size)
+        n: part_counts(shared.bits, members, n) for n in range(2, size)
     }  # fmt: skip
     chances = {n: nulls.chances(nulls.by_null(counts[n].counts)) for n in range(2, size // 2 + 1)}
     most = np.zeros(len(members))

@@ -16,6 +16,8 @@ from tracer.aggregate.hypergraph.ranked import Places, Ranked
 from tracer.aggregate.incidence import Ints
 
 ELEMENTS_AT_ONCE = 2**24
+SLACK = 1.25
+"""So many times the most sets are held before those of least support are left out."""
 
 Block = npt.NDArray[np.int8]
 
@@ -29,7 +31,7 @@ class Shortlist:
     def __init__(self, thresholds: dict[int, int], max_sets: int) -> None:
         """Start with the least support of each size."""
         self.thresholds = dict(thresholds)
-        self._max_sets = max_sets
+        self.max_sets = max_sets
         self._members: dict[int, list[Places]] = {size: [] for size in thresholds}
         self._support: dict[int, list[Ints]] = {size: [] for size in thresholds}
         self._n_sets = dict.fromkeys(thresholds, 0)
@@ -41,7 +43,7 @@ class Shortlist:
         self._members[size].append(members[is_kept])
         self._support[size].append(support[is_kept])
         self._n_sets[size] += int(is_kept.sum())
-        if self._n_sets[size] > 2 * self._max_sets:
+        if self._n_sets[size] > SLACK * self.max_sets:
             self.sets(size)
 
     def raise_to(self, thresholds: dict[int, int]) -> None:
@@ -52,9 +54,9 @@ class Shortlist:
         """Members [n_sets, size] and supports [n_sets] of what is left."""
         members = np.concatenate([np.zeros((0, size), np.int32), *self._members[size]])
         support = np.concatenate([np.zeros(0, np.int64), *self._support[size]])
-        if len(support) > self._max_sets:
+        if len(support) > self.max_sets:
             # the largest support at which there would be one set too many
-            self.thresholds[size] = int(np.sort(support)[-self._max_sets - 1]) + 1
+            self.thresholds[size] = int(np.sort(support)[-self.max_sets - 1]) + 1
         is_kept = support >= self.thresholds[size]
         self._n_sets[size] = int(is_kept.sum())
         self._members[size], self._support[size] = [members[is_kept]], [support[is_kept]]

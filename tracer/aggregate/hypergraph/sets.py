@@ -23,6 +23,8 @@ from tracer.aggregate.incidence import Incidence, Ints
 from tracer.aggregate.tasks import TaskMap, in_process
 
 MIN_SIZE = 3
+RANKS_AT_FIRST = 256
+WIDENING = 16
 GRAPHS_PER_TASK = 500_000
 MARKS_PER_TASK = 2_000_000_000
 """Graphs of a rarest member times its sets, summed over the members of a task that judges sets."""
@@ -68,19 +70,13 @@ def recurring_sets(
         max_sets: most sets of a size, before those that are not closed are left out.
         run: spreads the work.
     """
-    ranked = Ranked.of(incidence, min_support)
-    shortlist = Shortlist(dict.fromkeys(range(MIN_SIZE, max_size + 1), min_support), max_sets)
-    candidates: dict[int, list[tuple[Ints, Ints]]] = {size: [] for size in shortlist.thresholds}
     if max_size < MIN_SIZE:
         return RecurringSets(by_size=())
-    for part in run(search_sets, ranked, _search_blocks(ranked, shortlist, max_sets)):
-        shortlist.raise_to(part.thresholds)
-        for members, support in part.sets.values():
-            shortlist.add(members, support)
-        for size, counted in part.candidates.items():
-            candidates[size].append(counted)
+    shortlist = Shortlist(dict.fromkeys(range(MIN_SIZE, max_size + 1), min_support), max_sets)
+    ranked, candidates = _search(incidence, shortlist, min_support, run)
     sets = {size: shortlist.sets(size) for size in shortlist.thresholds}
     flags = _flags(ranked, sets, min_support, run)
+    _find_rarer_members(incidence, sets, flags, ranked, min_support, run)
     by_size = []
     for size, (members, support) in sets.items():
         least = shortlist.thresholds[size]
@@ -104,19 +100,38 @@ def recurring_sets(
     return RecurringSets(by_size=tuple(by_size))
 
 
-def _search_blocks(ranked: Ranked, shortlist: Shortlist, max_sets: int) -> Iterator[SearchBlock]:
-    """The commonest first: their sets raise thresholds the most, and a block takes those that hold when it starts."""
-    graphs = np.cumsum(ranked.support)
-    n_ranks = len(ranked.item)
-    cuts = np.searchsorted(graphs, np.arange(0, graphs[-1] if n_ranks else 0, GRAPHS_PER_TASK), side="right")
-    bounds = np.unique(np.append(cuts, [0, n_ranks]))
-    for start, stop in zip(bounds.tolist(), bounds[1:].tolist(), strict=False):
-        yield SearchBlock(
-            start=start,
-            stop=stop,
-            thresholds=dict(shortlist.thresholds),
-            max_sets=max_sets,
-        )
+def _search(
+    incidence: Incidence, shortlist: Shortlist, min_support: int, run: TaskMap
+) -> tuple[Ranked, dict[int, list[tuple[Ints, Ints]]]]:
+    """Put all sets on the shortlist; the ranked items among which they are, and by size the candidates that there were.
+
+    The commonest items first, alone: their sets raise thresholds the most, and often nothing rarer is in a listed set.
+    """
+    candidates: dict[int, list[tuple[Ints, Ints]]] = {size: [] for size in shortlist.thresholds}
+    support = -np.sort(-incidence.support)
+    n_searched, n_ranks = 0, RANKS_AT_FIRST
+    while True:
+        ranked = Ranked.of(incidence, int(support[n_ranks - 1 : n_ranks].max(initial=min_support)))
+        for part in run(search_sets, ranked, _search_blocks(ranked, n_searched, shortlist)):
+            shortlist.raise_to(part.thresholds)
+            for members, of_sets in part.sets.values():
+                shortlist.add(members, of_sets)
+            for size, counted in part.candidates.items():
+                candidates[size].append(counted)
+        n_searched, n_ranks = len(ranked.item), n_ranks * WIDENING
+        least = min(shortlist.thresholds.values())
+        if n_searched == len(support) or support[n_searched] < least:
+            return ranked, candidates
+
+
+def _search_blocks(ranked: Ranked, start: int, shortlist: Shortlist) -> Iterator[SearchBlock]:
+    """Ranks from `start` on, the commonest first; a block takes the thresholds that hold when it starts."""
+    graphs = np.cumsum(ranked.support[start:])
+    n_graphs = int(graphs[-1]) if len(graphs) else 0
+    cuts = start + np.searchsorted(graphs, np.arange(0, n_graphs, GRAPHS_PER_TASK), side="right")
+    bounds = np.unique(np.append(cuts, [start, len(ranked.item)]))
+    for first, stop in zip(bounds.tolist(), bounds[1:].tolist(), strict=False):
+        yield SearchBlock(start=first, stop=stop, thresholds=dict(shortlist.thresholds), max_sets=shortlist.max_sets)
 
 
 def _flags(
@@ -139,6 +154,23 @@ def _flags(
         is_closed[order[size]] = np.concatenate([np.zeros(0, bool), *(of[place][0] for of in judged)])
         is_maximal[order[size]] = np.concatenate([np.zeros(0, bool), *(of[place][1] for of in judged)])
     return flags
+
+
+def _find_rarer_members(
+    incidence: Incidence,
+    sets: dict[int, tuple[Places, Ints]],
+    flags: dict[int, tuple[Bools, Bools]],
+    ranked: Ranked,
+    min_support: int,
+    run: TaskMap,
+) -> None:
+    """Judge again what is maximal among the ranked items, where there are rarer ones that a larger set may have."""
+    open_sets = {size: (members[flags[size][1]], support[flags[size][1]]) for size, (members, support) in sets.items()}
+    n_open = sum(len(support) for _, support in open_sets.values())
+    if n_open == 0 or int((incidence.support >= min_support).sum()) == len(ranked.item):
+        return
+    for size, (_, is_maximal) in _flags(Ranked.of(incidence, min_support), open_sets, min_support, run).items():
+        flags[size][1][flags[size][1]] = is_maximal
 
 
 def _judging_blocks(ranked: Ranked, of_rarest: list[SetsOfRarest]) -> Iterator[list[SetsOfRarest]]:
