@@ -116,7 +116,7 @@ def aggregate(
         _count(connection, site, new, columns, config, scratch, n_counted=n_counted, is_new=not known)
         remember_parts(connection, settings, names_of(new))
         _append(connection, site, new, columns, config)
-        _derive(connection, site, columns, config, run_row, feature_logits, n_counted=n_counted)
+        _derive(connection, site, columns, config, run_row, feature_logits)
 
 
 def parts_to_read(
@@ -226,8 +226,6 @@ def _derive(
     config: AggregateConfig,
     run_row: Mapping[str, Any],
     feature_logits: Callable[[Features], pa.Table],
-    *,
-    n_counted: int,
 ) -> None:
     site.say("frequencies")
     define_measures(connection)
@@ -236,7 +234,7 @@ def _derive(
     build_frequencies(connection, min_support=config.min_support, n_layers=run_row["n_layers"])
     create_view(connection, TABLES["incidence"], read_sql("incidence"))
     with less_memory(connection, config.memory_limit_bytes):  # pairs and sets are counted outside it
-        build_hypergraph(connection, config, columns.stratum, n_counted=n_counted, run=site.run, say=site.say)
+        build_hypergraph(connection, config, columns.stratum, run=site.run, say=site.say)
     build_circuits(
         connection,
         by=columns.by,

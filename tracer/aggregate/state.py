@@ -18,6 +18,10 @@ STATE_VERSION = 2
 """Of the tables of the state; one of another version is not gone on from."""
 WHOLE_RUN = ""
 """`by_column` and `by_value` of what is counted over all graphs."""
+REMEMBERED = 0.8
+"""What is in at least this share of the least support that is asked for is remembered with its count."""
+MOST_NEW = 0.125
+"""New graphs, for each that was there when everything was counted, beyond which everything is counted anew."""
 
 _BY = ("by_column", "by_value")
 

@@ -46,11 +46,15 @@ def test_few_new_counts_do_not_lead_to_a_look_at_all(monkeypatch: pytest.MonkeyP
     list_recurring_edges(connection, 50)
     before = recurring(connection)
     monkeypatch.setattr(recurring_edges, "_frequent", None)
-    # one edge that nobody knew and one that was one short
+    # one edge that nobody knew, one that was one short, and one that comes to half of the minimum
     connection.execute("INSERT INTO state.edges SELECT 0, -5, -5, 1 FROM range(60)")
+    connection.execute("INSERT INTO state.edges SELECT 0, -6, -6, 1 FROM range(25)")
     (nearly,) = connection.execute(
         "SELECT source, target FROM state.edges GROUP BY ALL HAVING sum(support) = 49 ORDER BY ALL LIMIT 1"
     ).fetchall()
     connection.execute("INSERT INTO state.edges VALUES (0, ?, ?, 1)", nearly)
     list_recurring_edges(connection, 50)
     assert recurring(connection) == sorted([*before, (-5, -5), nearly])
+    connection.execute("INSERT INTO state.edges SELECT 0, -6, -6, 1 FROM range(25)")
+    list_recurring_edges(connection, 50)
+    assert recurring(connection) == sorted([*before, (-5, -5), nearly, (-6, -6)])

@@ -12,7 +12,7 @@ import pyarrow as pa
 from tracer.aggregate.circuits.motif_counts import Patterns, RecurringEdges, count_patterns
 from tracer.aggregate.ends import define_ends
 from tracer.aggregate.incidence import Ints, places_among
-from tracer.aggregate.sql import read_sql
+from tracer.aggregate.sql import execute_sql
 from tracer.aggregate.state import SCHEMA
 from tracer.aggregate.tasks import TaskMap
 from tracer.tables.database import Connection
@@ -48,9 +48,7 @@ def count_patterns_on(
         The counts, and the graphs that were sampled.
     """
     define_ends(connection)
-    asked = {"seed": str(seed), "max_graphs": max_graphs}
-    for statement in read_sql("circuits/motif_graphs").split(";\n")[:-1]:
-        connection.execute(statement, {name: value for name, value in asked.items() if f"${name}" in statement})
+    execute_sql(connection, "circuits/motif_graphs", seed=str(seed), max_graphs=max_graphs)
     connection.execute(_NOTHING_YET)
     counts, is_known = _recalled(connection, edges, patterns)
     known = patterns.where(is_known)

@@ -5,9 +5,10 @@ added up in slots that edges fall into by hash: an edge is in no more graphs tha
 reach the minimum are grouped; the result is exact (the filter of Fang et al., "Computing iceberg queries efficiently",
 1998).
 
-What is remembered is every edge in more graphs than a bound below the minimum. An edge that is not remembered can have
-come to the minimum only by being in many of the new graphs; those that are in enough of them are looked up in all
-counts. Each time the bound rises by what the others may have gained.
+What is remembered is every edge that was in more graphs than a bound below the minimum, when all counts were last
+looked at. An edge that is not remembered can have come to the minimum only by being in many of the graphs since then;
+those that are in enough of them are looked up in all counts. Once too many counts have come in since, all are looked at
+anew.
 """
 
 import math
@@ -18,11 +19,10 @@ import numpy.typing as npt
 import polars as pl
 
 from tracer.aggregate.incidence import Ints
-from tracer.aggregate.state import SCHEMA
+from tracer.aggregate.sql import execute_sql
+from tracer.aggregate.state import MOST_NEW, REMEMBERED, SCHEMA
 from tracer.tables.database import Connection
 
-REMEMBERED = 0.8
-"""Edges in at least this share of the least support are remembered."""
 ROWS_AT_ONCE = 2**20
 ROWS_PER_GROUPING = 2**23
 MIN_SLOT_BITS, MAX_SLOT_BITS = 12, 27
@@ -35,52 +35,30 @@ def list_recurring_edges(connection: Connection, min_support: int) -> None:
     """Make the temporary table `recurring_edges` (source, target) of edges in at least `min_support` graphs.
 
     Args:
-        connection: the results being built, the state attached; what is remembered is brought up to date.
+        connection: the results being built, the state attached; what is looked at anew is remembered there.
         min_support: fewest graphs, in every build of this state.
     """
     (n_rows,) = connection.execute(f"SELECT count(*) FROM {SCHEMA}.edges").fetchall()[0]
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.edge_bound (bound BIGINT, n_rows BIGINT)")
-    earlier = connection.execute(f"FROM {SCHEMA}.edge_bound").fetchall()
-    if earlier and earlier[0][1] >= n_rows // 2:
-        bound = _add_new(connection, min_support, *earlier[0])
-    else:
-        bound = math.ceil(REMEMBERED * min_support) - 1
-        connection.register("frequent", _frequent(connection, n_rows, bound + 1).to_arrow())
-        connection.execute(f"CREATE OR REPLACE TABLE {SCHEMA}.frequent_edges AS SELECT * FROM frequent")
-        connection.unregister("frequent")
-    connection.execute(f"CREATE OR REPLACE TABLE {SCHEMA}.edge_bound AS SELECT {bound} AS bound, {n_rows} AS n_rows")
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE recurring_edges AS SELECT source, target FROM {SCHEMA}.frequent_edges "
-        f"WHERE support >= {min_support} ORDER BY source, target"
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.edges_counted (bound BIGINT, n_rows BIGINT)")
+    counted = connection.execute(f"FROM {SCHEMA}.edges_counted").fetchall()
+    if not counted or n_rows - counted[0][1] > MOST_NEW * counted[0][1]:
+        counted = [(math.ceil(REMEMBERED * min_support) - 1, n_rows)]
+        _remember(connection, *counted[0])
+    bound, n_known = counted[0]
+    execute_sql(
+        connection,
+        "frequencies/recurring_edges",
+        n_known=n_known,
+        least_gain=min_support - bound,
+        min_support=min_support,
     )
 
 
-def _add_new(connection: Connection, min_support: int, bound: int, n_known: int) -> int:
-    """Bring `frequent_edges` up to date with the rows of counts from `n_known` on; the new bound."""
-    least_gain = (min_support - 1 - bound) // 4 + 1
-    bound += least_gain - 1
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE gained AS SELECT source, target, sum(support)::BIGINT AS support "
-        f"FROM {SCHEMA}.edges WHERE rowid >= {n_known} GROUP BY source, target"
-    )
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE unknown AS SELECT source, target FROM gained "
-        f"ANTI JOIN {SCHEMA}.frequent_edges USING (source, target) WHERE support >= {least_gain}"
-    )
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TABLE {SCHEMA}.frequent_edges AS
-        SELECT source, target, known.support + coalesce(gained.support, 0) AS support
-        FROM {SCHEMA}.frequent_edges AS known LEFT JOIN gained USING (source, target)
-        UNION ALL
-        SELECT source, target, sum(support)::BIGINT AS support
-        FROM {SCHEMA}.edges SEMI JOIN unknown USING (source, target) GROUP BY source, target
-        HAVING sum(support) > {bound}
-        """
-    )
-    for name in ("gained", "unknown"):
-        connection.execute(f"DROP TABLE {name}")
-    return bound
+def _remember(connection: Connection, bound: int, n_rows: int) -> None:
+    connection.register("frequent", _frequent(connection, n_rows, bound + 1).to_arrow())
+    connection.execute(f"CREATE OR REPLACE TABLE {SCHEMA}.frequent_edges AS SELECT * FROM frequent")
+    connection.unregister("frequent")
+    connection.execute(f"CREATE OR REPLACE TABLE {SCHEMA}.edges_counted AS SELECT {bound} AS bound, {n_rows} AS n_rows")
 
 
 def _frequent(connection: Connection, n_rows: int, min_support: int) -> pl.DataFrame:

@@ -32,7 +32,6 @@ def build_hypergraph(
     config: AggregateConfig,
     stratum: str | None,
     *,
-    n_counted: int,
     run: TaskMap,
     say: Callable[[str], None],
 ) -> None:
@@ -42,7 +41,6 @@ def build_hypergraph(
         connection: the results being built, the state attached, with `graphs` and `prompts`.
         config: from which support on pairs and sets are listed, and how many sets.
         stratum: column of `prompts` within whose values the second null is taken; None for the first alone.
-        n_counted: graphs whose pairs the state remembers.
         run: spreads the counting.
         say: told what is being made.
     """
@@ -56,7 +54,7 @@ def build_hypergraph(
     _insert_pairs(connection, "component_cooccurrence", ends, _measures(incidence, pairs, config))
     say("pairs of features")
     items, incidence = feature_incidence(connection, strata)
-    pairs = count_pairs_on(connection, items, incidence, min_support=config.min_support, n_counted=n_counted, run=run)
+    pairs = count_pairs_on(connection, items, incidence, min_support=config.min_support, run=run)
     places: dict[str, Ints] = {}
     for end, place in (("a", pairs.first), ("b", pairs.second)):
         places |= {f"layer_{end}": items.places[place, 0], f"feature_{end}": items.places[place, 1]}
