@@ -18,7 +18,7 @@ placed AS (
         node_place(graph_idx, source_idx) AS source, node_place(graph_idx, target_idx) AS target
     FROM edges JOIN sampled USING (graph_id)
 ),
-in_graph AS (
+in_graph AS MATERIALIZED (
     SELECT graph_id, source.kind AS source_kind, source.layer AS source_layer, source.idx AS source_feature,
         target.kind AS target_kind, target.layer AS target_layer, target.idx AS target_feature,
         target_idx, source_idx, weight, edge_score

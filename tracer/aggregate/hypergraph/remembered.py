@@ -35,41 +35,42 @@ def count_pairs_on(
         run: spreads the counting.
     """
     connection.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.pairs_counted (bound BIGINT, n_graphs BIGINT)")
-    pairs = None
     for bound, n_counted in connection.execute(f"FROM {SCHEMA}.pairs_counted").fetchall():
         if incidence.n_graphs - n_counted <= MOST_NEW * n_counted:
-            pairs = _added(_recalled(connection, items), incidence, n_counted, min_support - bound, run)
-    if pairs is None:
-        floor = max(1, math.ceil(REMEMBERED * min_support))
-        pairs = count_pairs(incidence, floor, run)
-        _remember(connection, items, pairs, floor - 1, incidence.n_graphs)
+            pairs = _added(_recalled(connection, items), incidence, n_counted, bound, min_support, run)
+            if pairs is not None:
+                return pairs
+    floor = max(1, math.ceil(REMEMBERED * min_support))
+    pairs = count_pairs(incidence, floor, run)
+    _remember(connection, items, pairs, floor - 1, incidence.n_graphs)
     listed = pairs.support >= min_support
     return Pairs(first=pairs.first[listed], second=pairs.second[listed], support=pairs.support[listed])
 
 
-def _added(old: Pairs, incidence: Incidence, n_counted: int, least_gain: int, run: TaskMap) -> Pairs | None:
-    """The remembered pairs with the new graphs added, and those that may have come to enough graphs by sharing
-    `least_gain` of the new ones; None where all must be counted.
-    """
+def _added(
+    old: Pairs, incidence: Incidence, n_counted: int, bound: int, min_support: int, run: TaskMap
+) -> Pairs | None:
+    """The pairs that share at least `min_support` graphs, from the remembered ones; None where all must be counted."""
     new = Incidence(matrix=incidence.matrix[n_counted:])
+    least_gain = min_support - bound
     if _about_how_many(new, least_gain) > MOST_CANDIDATES:
         return None
     candidates = count_pairs(new, least_gain, run)
     n_items = incidence.matrix.shape[1]
-    remembered = np.sort(old.first * n_items + old.second)
-    _, is_old = places_among(remembered, candidates.first * n_items + candidates.second)
+    keys = old.first * n_items + old.second
+    _, is_old = places_among(keys, candidates.first * n_items + candidates.second)
     first, second = candidates.first[~is_old], candidates.second[~is_old]
     if len(first) > MOST_CANDIDATES:
         return None
-    gained = count_given_pairs(new, old.first, old.second, run)
-    support = count_given_pairs(incidence, first, second, run)
-    pairs = Pairs(
-        first=np.concatenate([old.first, first]),
-        second=np.concatenate([old.second, second]),
-        support=np.concatenate([old.support + gained, support]),
-    )
-    order = np.lexsort((pairs.second, pairs.first))
-    return Pairs(first=pairs.first[order], second=pairs.second[order], support=pairs.support[order])
+    support = np.concatenate([
+        old.support + count_given_pairs(new, old.first, old.second, run),
+        count_given_pairs(incidence, first, second, run),
+    ])
+    keys = np.concatenate([keys, first * n_items + second])
+    listed = np.flatnonzero(support >= min_support)
+    listed = listed[np.argsort(keys[listed], kind="stable")]  # quick, as they are sorted up to those that are new
+    first, second = np.divmod(keys[listed], n_items)
+    return Pairs(first=first, second=second, support=support[listed])
 
 
 def _about_how_many(new: Incidence, least_gain: int) -> int:
@@ -93,7 +94,7 @@ def _remember(connection: Connection, items: Items, pairs: Pairs, bound: int, n_
 
 
 def _recalled(connection: Connection, items: Items) -> Pairs:
-    """The remembered pairs, by the items of now."""
+    """The remembered pairs, sorted, by the items of now: further ones leave the order of the others as it is."""
     columns = connection.execute(f"SELECT * FROM {SCHEMA}.pairs").fetchnumpy()
     first, second = (items.index(columns[f"layer_{end}"], columns[f"feature_{end}"]) for end in "ab")
     return Pairs(first=first, second=second, support=columns["support"].astype(np.int64))

@@ -11,6 +11,8 @@ The Poisson tails are wider than the truth for items in many graphs, which errs 
 here follows from supports and lengths: after new graphs it is computed anew without counting old ones again.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from scipy import special, stats
 
@@ -89,10 +91,15 @@ def poisson_below(counts: Ints, expected: Floats) -> Floats:
 
 
 def _by_parts(function: np.ufunc, counts: Ints, expected: Floats) -> Floats:
+    """Apply a function of counts and expectations, some of them on each core at a time."""
     chance = np.empty(len(counts))
-    for start in range(0, len(counts), PAIRS_AT_ONCE):
+
+    def apply(start: int) -> None:
         part = slice(start, start + PAIRS_AT_ONCE)
         function(counts[part].astype(np.float64), expected[part], out=chance[part])
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(apply, range(0, len(counts), PAIRS_AT_ONCE)))
     return chance
 
 
