@@ -17,11 +17,6 @@ def feature_codes(layer: npt.NDArray[np.integer], feature: npt.NDArray[np.intege
     return (layer.astype(np.int64) << FEATURE_BITS) + feature.astype(np.int64)
 
 
-def coded_places(codes: Ints) -> tuple[Ints, Ints]:
-    """The layers and features that codes stand for."""
-    return codes >> FEATURE_BITS, codes & ((1 << FEATURE_BITS) - 1)
-
-
 def places_among(among: Ints, codes: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Where each code is among sorted ones, and whether it is there at all."""
     if len(among) == 0:

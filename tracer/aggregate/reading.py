@@ -17,6 +17,9 @@ POS_BITS = 20
 MAX_TABLE = 2**26
 """Layers x features of which each has 4 bytes in a table."""
 
+Numbering = Callable[..., npt.NDArray[np.integer]]
+"""Gives the columns of layers, features and positions, [n] each."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
@@ -77,7 +80,7 @@ def _read(connection: Connection, granularity: str, sql: str, strata: Ints | Non
     )
     distinct = connection.execute(f"SELECT DISTINCT layer, feature, pos FROM {held} ORDER BY ALL").fetchnumpy()
     places = np.column_stack([np.asarray(distinct[name], dtype=np.int64) for name in ("layer", "feature", "pos")])
-    numbered = _numbering(places)
+    numbered = numbering(places)
     lengths, indices, n_read, latest = np.zeros(n_graphs, np.int64), np.empty(n_rows, np.int32), 0, 0
     for batch in connection.sql(f"SELECT * FROM {held}").to_arrow_reader(ROWS_AT_ONCE):
         graph_idx, layer, feature, pos = (column.to_numpy() for column in batch.columns)
@@ -95,7 +98,7 @@ def _read(connection: Connection, granularity: str, sql: str, strata: Ints | Non
     return Items(granularity=granularity, places=places), Incidence(matrix=matrix, stratum=strata)
 
 
-def _numbering(places: Ints) -> Callable[..., npt.NDArray[np.integer]]:
+def numbering(places: Ints) -> Numbering:
     """What numbers layers, features and positions by sorted `places` [n_places, 3], among which they are.
 
     By a table of layers x features, where all are at position 0 and it is not too large; otherwise by bisection.

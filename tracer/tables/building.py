@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -55,8 +56,10 @@ def build_database(
         for name, path in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             made[name].unlink(missing_ok=True)
-            if path in started_from:
-                shutil.copyfile(started_from[path], made[name])
+        copied = [(started_from[path], made[name]) for name, path in files.items() if path in started_from]
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda pair: shutil.copyfile(*pair), copied))
+        for name, path in files.items():
             storage = "" if path in started_from else f" (STORAGE_VERSION '{STORAGE_VERSION}')"
             connection.execute(f"ATTACH {literal(str(made[name]))} AS {quoted(name)}{storage}")
         connection.execute("USE results")

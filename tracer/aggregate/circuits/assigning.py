@@ -4,30 +4,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from tracer.aggregate.circuits.partition import Partition, hellinger_rows, nearest
-from tracer.aggregate.incidence import Floats, Ints, places_among
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """The feature nodes of `n_graphs` graphs: of each its graph among them, its feature's code and its influence."""
-
-    n_graphs: int
-    row: npt.NDArray[np.int32]
-    code: Ints
-    influence: Floats
+from tracer.aggregate.circuits.partition import hellinger_rows, nearest
+from tracer.aggregate.incidence import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters:
-    """A partition, the codes of the features that its axes are over, and those of features to sum, both sorted."""
+    """Centres on axes (`Partition`), over the run's features.
 
-    partition: Partition
-    universe: Ints
-    listed: Ints
+    `axes` [n_features, n_axes] are 0 where the sample knows no such feature; `listed_place` [n_features] is the place
+    of each feature among the `n_listed` that are summed, -1 for others.
+    """
+
+    axes: Floats
+    centres: Floats
+    listed_place: Ints
+    n_listed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +55,7 @@ class Assigned:
     @classmethod
     def summed(cls, blocks: Iterable[Sums], clusters: Clusters) -> "Assigned":
         """All blocks together, in their order."""
-        n_clusters, n_listed = len(clusters.partition.centres), len(clusters.listed)
+        n_clusters, n_listed = len(clusters.centres), clusters.n_listed
         support = np.zeros(n_clusters * n_listed, np.int64)
         influence, centre = np.zeros(n_clusters * n_listed), np.zeros(n_clusters * n_listed)
         total = np.zeros(n_clusters)
@@ -85,47 +79,30 @@ class Assigned:
         )
 
 
-def held_rows(held: Held) -> tuple[sparse.csr_array, Ints]:
-    """The graphs' rows as they are clustered, [n_graphs, n_features], and the codes of their columns, sorted."""
-    influence, codes = _summed(held)
-    return hellinger_rows(influence), codes
+def assign_block(clusters: Clusters, influence: sparse.csr_array) -> Sums:
+    """Assign the graphs of a block, and sum what each cluster holds in it.
 
-
-def assign_block(clusters: Clusters, held: Held) -> Sums:
-    """Assign the graphs of a block, and sum what each cluster holds in it."""
-    influence, codes = _summed(held)
+    Args:
+        clusters: where graphs may belong.
+        influence: of each feature in each graph, summed over positions, [n_graphs, n_features].
+    """
+    n_clusters = len(clusters.centres)
     rows = hellinger_rows(influence)
-    partition = clusters.partition
-    axes = np.zeros((len(partition.axes), len(codes)))
-    place, is_known = places_among(clusters.universe, codes)
-    axes[:, is_known] = partition.axes[:, place[is_known]]
-    label, similarity = nearest(np.asarray(rows @ axes.T), partition.centres)
+    label, similarity = nearest(np.asarray(rows @ clusters.axes), clusters.centres)
     cluster = np.repeat(label, np.diff(rows.indptr))
     inside = cluster >= 0
-    centre_total = _sums(cluster[inside], rows.data[inside], len(partition.centres))
-    place, is_listed = places_among(clusters.listed, codes)
-    summed = inside & is_listed[rows.indices]
-    wanted = cluster[summed] * len(clusters.listed) + place[rows.indices[summed]]
-    key, number = np.unique(wanted, return_inverse=True)
+    centre_total = np.bincount(cluster[inside], rows.data[inside], minlength=n_clusters)
+    place = clusters.listed_place[rows.indices]
+    summed = inside & (place >= 0)
+    wanted = cluster[summed] * clusters.n_listed + place[summed]
+    support = np.bincount(wanted)
+    key = np.flatnonzero(support)
     return Sums(
         label=label,
         similarity=similarity,
         key=key,
-        support=np.bincount(number, minlength=len(key)),
-        influence=_sums(number, influence.data[summed], len(key)),
-        centre=_sums(number, rows.data[summed], len(key)),
-        centre_total=centre_total,
+        support=support[key],
+        influence=np.bincount(wanted, influence.data[summed])[key].astype(np.float64),
+        centre=np.bincount(wanted, rows.data[summed])[key].astype(np.float64),
+        centre_total=centre_total.astype(np.float64),
     )
-
-
-def _summed(held: Held) -> tuple[sparse.csr_array, Ints]:
-    """Influence summed over positions, [n_graphs, n_features], and the codes of the columns, sorted."""
-    codes, column = np.unique(held.code, return_inverse=True)
-    matrix = sparse.coo_array((held.influence, (held.row, column)), shape=(held.n_graphs, len(codes)))
-    influence = sparse.csr_array(matrix)
-    influence.sum_duplicates()
-    return influence, codes
-
-
-def _sums(number: Ints, values: Floats, n_sums: int) -> Floats:
-    return np.bincount(number, values, minlength=n_sums).astype(np.float64)

@@ -7,19 +7,16 @@ with the run.
 """
 
 import numpy as np
+import numpy.typing as npt
+from scipy import sparse
 
-from tracer.aggregate.circuits.assigning import (
-    Assigned,
-    Clusters,
-    Held,
-    assign_block,
-    held_rows,
-)
-from tracer.aggregate.circuits.partition import Stable, find_partition
+from tracer.aggregate.circuits.assigning import Assigned, Clusters, assign_block
+from tracer.aggregate.circuits.partition import Partition, Stable, find_partition, hellinger_rows
 from tracer.aggregate.circuits.resampling import in_order_of_size
 from tracer.aggregate.circuits.samples import WHOLE_RUN, sampled_graphs
 from tracer.aggregate.circuits.staging import stage, stage_columns
-from tracer.aggregate.incidence import Floats, Ints, coded_places, feature_codes
+from tracer.aggregate.incidence import Floats, Ints
+from tracer.aggregate.reading import Numbering, numbering
 from tracer.aggregate.state import SCHEMA
 from tracer.aggregate.tasks import TaskMap
 from tracer.config import CircuitConfig
@@ -33,6 +30,7 @@ SELECT sampled.graph_idx AS row, layer, feature, influence
 FROM {SCHEMA}.incidence JOIN {SCHEMA}.graph_numbers USING (graph_idx) JOIN circuit_sample AS sampled USING (graph_id)
 WHERE circuit_id = '=' ORDER BY row, layer, feature, pos
 """
+_FEATURES = "SELECT layer, feature, support FROM features WHERE support > 0 ORDER BY layer, feature"
 _BLOCK = f"""
 SELECT graph_idx - $first AS row, layer, feature, influence FROM {SCHEMA}.incidence
 WHERE graph_idx >= $first AND graph_idx < $first + $n_graphs
@@ -52,13 +50,15 @@ def stage_graph_clusters(
         run: spreads resamples, and blocks of graphs.
     """
     sample = sampled_graphs(connection, WHOLE_RUN)
-    found, universe = _search(connection, len(sample), min_support, settings, seed, run)
+    features, support = _read_features(connection)
+    numbered_as = numbering(np.pad(features, ((0, 0), (0, 1))))
+    influence = _read(connection, _SAMPLED, {}, len(sample), numbered_as, len(features))
+    known = np.unique(influence.indices)
+    found = _search(influence[:, known], min_support, settings, seed, run)
     if found is None:
         return
-    clusters = Clusters(
-        partition=found.partition, universe=universe, listed=_recurring_features(connection, min_support)
-    )
-    ids, assigned = _assign_all(connection, clusters, run)
+    is_listed = support >= min_support
+    ids, assigned = _assign_all(connection, _over_all(found.partition, known, is_listed), numbered_as, run)
     numbered = in_order_of_size(assigned.label, ids, min_support)
     kept = np.flatnonzero(numbered >= 0)
     if len(kept) == 0:
@@ -93,7 +93,7 @@ def stage_graph_clusters(
     ]
     stage(connection, "circuits", rows)
     for name, cluster, size in zip(names.tolist(), original.tolist(), sizes.tolist(), strict=True):
-        _stage_members(connection, name, size, assigned, cluster, clusters.listed, min_support, settings)
+        _stage_members(connection, name, size, assigned, cluster, features[is_listed], min_support, settings)
 
 
 def cluster_name(kind: str, number: int, n_clusters: int) -> str:
@@ -102,15 +102,14 @@ def cluster_name(kind: str, number: int, n_clusters: int) -> str:
 
 
 def _search(
-    connection: Connection, n_graphs: int, min_support: int, settings: CircuitConfig, seed: int, run: TaskMap
-) -> tuple[Stable | None, Ints]:
-    """The partition of the sampled graphs, and the codes of the features that its axes are over, sorted."""
-    held = _read(connection, _SAMPLED, {}, n_graphs)
-    if len(held.row) == 0:
-        return None, np.zeros(0, np.int64)
-    rows, universe = held_rows(held)
+    influence: sparse.csr_array, min_support: int, settings: CircuitConfig, seed: int, run: TaskMap
+) -> Stable | None:
+    """The partition of the sampled graphs; None where there is none."""
+    rows = hellinger_rows(influence)
     rows = rows[np.flatnonzero(np.diff(rows.indptr))]
-    found = find_partition(
+    if rows.shape[0] == 0:
+        return None
+    return find_partition(
         rows,
         max_clusters=settings.max_clusters,
         min_members=min_support,
@@ -118,37 +117,51 @@ def _search(
         seed=seed,
         run=run,
     )
-    return found, universe
 
 
-def _recurring_features(connection: Connection, min_support: int) -> Ints:
-    """The codes of the features that enough graphs hold, sorted."""
-    sql = "SELECT layer, feature FROM features WHERE support >= ?"
-    found = connection.execute(sql, [min_support]).fetchnumpy()
-    return np.sort(feature_codes(found["layer"], found["feature"]))
+def _over_all(partition: Partition, known: Ints, is_listed: npt.NDArray[np.bool_]) -> Clusters:
+    """The partition over all features of the run, of which the sample knows those numbered `known`."""
+    axes = np.zeros((len(is_listed), len(partition.axes)))
+    axes[known] = partition.axes.T
+    return Clusters(
+        axes=axes,
+        centres=partition.centres,
+        listed_place=np.where(is_listed, np.cumsum(is_listed) - 1, -1),
+        n_listed=int(is_listed.sum()),
+    )
 
 
-def _assign_all(connection: Connection, clusters: Clusters, run: TaskMap) -> tuple[np.ndarray, Assigned]:
+def _read_features(connection: Connection) -> tuple[Ints, Ints]:
+    """The run's features [n_features, 2], sorted, and how many graphs hold each."""
+    found = connection.execute(_FEATURES).fetchnumpy()
+    features = np.column_stack([found["layer"], found["feature"]]).astype(np.int64).reshape(-1, 2)
+    return features, np.asarray(found["support"], dtype=np.int64)
+
+
+def _assign_all(
+    connection: Connection, clusters: Clusters, numbered_as: Numbering, run: TaskMap
+) -> tuple[np.ndarray, Assigned]:
     """Ids of all graphs in the order of their numbers, and where each belongs."""
     sql = f"SELECT graph_id FROM {SCHEMA}.graph_numbers ORDER BY graph_idx"
     ids = np.asarray(connection.execute(sql).fetchnumpy()["graph_id"], dtype=np.str_)
     starts = range(0, len(ids), GRAPHS_PER_BLOCK)
     sizes = (min(GRAPHS_PER_BLOCK, len(ids) - start) for start in starts)
     blocks = (
-        _read(connection, _BLOCK, {"first": start, "n_graphs": size}, size)
+        _read(connection, _BLOCK, {"first": start, "n_graphs": size}, size, numbered_as, len(clusters.axes))
         for start, size in zip(starts, sizes, strict=True)
     )
     return ids, Assigned.summed(run(assign_block, clusters, blocks), clusters)
 
 
-def _read(connection: Connection, sql: str, asked: dict[str, int], n_graphs: int) -> Held:
+def _read(
+    connection: Connection, sql: str, asked: dict[str, int], n_graphs: int, numbered_as: Numbering, n_features: int
+) -> sparse.csr_array:
+    """Influence summed over positions, [n_graphs, n_features]."""
     found = connection.execute(sql, asked).fetchnumpy()
-    return Held(
-        n_graphs=n_graphs,
-        row=found["row"].astype(np.int32),
-        code=feature_codes(found["layer"], found["feature"]),
-        influence=found["influence"].astype(np.float64),
-    )
+    places = (found["row"], numbered_as(found["layer"], found["feature"], np.zeros(len(found["row"]), np.int64)))
+    influence = sparse.coo_array((found["influence"].astype(np.float64), places), shape=(n_graphs, n_features)).tocsr()
+    influence.sum_duplicates()
+    return influence
 
 
 def _stage_members(
@@ -168,7 +181,6 @@ def _stage_members(
     # a stable sort leaves ties in the order of layer and feature
     order = np.argsort(-weight, kind="stable")
     chosen = order[support[order] >= min_support][: settings.max_members]
-    layer, feature = coded_places(listed[chosen])
     stage(
         connection,
         "circuit_members",
@@ -176,13 +188,13 @@ def _stage_members(
             {
                 "circuit_id": name,
                 "kind": "feature",
-                "layer": int(layer[place]),
-                "feature": int(feature[place]),
+                "layer": int(listed[member, 0]),
+                "feature": int(listed[member, 1]),
                 "support": int(support[member]),
                 "frequency": float(support[member] / n_graphs),
                 "influence_mean": float(assigned.influence[cluster, member] / support[member]),
                 "weight": float(weight[member]) if total > 0 else None,
             }
-            for place, member in enumerate(chosen.tolist())
+            for member in chosen.tolist()
         ],
     )
