@@ -6,20 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from tracer.aggregate.circuits.partition import hellinger_rows, nearest
+from tracer.aggregate.circuits.partition import Partition, hellinger_rows
 from tracer.aggregate.incidence import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clusters:
-    """Centres on axes (`Partition`), over the run's features.
-
-    `axes` [n_features, n_axes] are 0 where the sample knows no such feature; `listed_place` [n_features] is the place
-    of each feature among the `n_listed` that are summed, -1 for others.
+    """A partition over the run's features, axes being 0 at those that its graphs do not hold; `listed_place`
+    [n_features] is the place of each feature among the `n_listed` that are summed, -1 for others.
     """
 
-    axes: Floats
-    centres: Floats
+    partition: Partition
     listed_place: Ints
     n_listed: int
 
@@ -55,7 +52,7 @@ class Assigned:
     @classmethod
     def summed(cls, blocks: Iterable[Sums], clusters: Clusters) -> "Assigned":
         """All blocks together, in their order."""
-        n_clusters, n_listed = len(clusters.centres), clusters.n_listed
+        n_clusters, n_listed = len(clusters.partition.centres), clusters.n_listed
         support = np.zeros(n_clusters * n_listed, np.int64)
         influence, centre = np.zeros(n_clusters * n_listed), np.zeros(n_clusters * n_listed)
         total = np.zeros(n_clusters)
@@ -86,9 +83,9 @@ def assign_block(clusters: Clusters, influence: sparse.csr_array) -> Sums:
         clusters: where graphs may belong.
         influence: of each feature in each graph, summed over positions, [n_graphs, n_features].
     """
-    n_clusters = len(clusters.centres)
+    n_clusters = len(clusters.partition.centres)
     rows = hellinger_rows(influence)
-    label, similarity = nearest(np.asarray(rows @ clusters.axes), clusters.centres)
+    label, similarity = clusters.partition.assign(rows)
     cluster = np.repeat(label, np.diff(rows.indptr))
     inside = cluster >= 0
     centre_total = np.bincount(cluster[inside], rows.data[inside], minlength=n_clusters)

@@ -124,8 +124,7 @@ def _over_all(partition: Partition, known: Ints, is_listed: npt.NDArray[np.bool_
     axes = np.zeros((len(is_listed), len(partition.axes)))
     axes[known] = partition.axes.T
     return Clusters(
-        axes=axes,
-        centres=partition.centres,
+        partition=Partition(axes=axes.T, centres=partition.centres),
         listed_place=np.where(is_listed, np.cumsum(is_listed) - 1, -1),
         n_listed=int(is_listed.sum()),
     )
@@ -144,10 +143,11 @@ def _assign_all(
     """Ids of all graphs in the order of their numbers, and where each belongs."""
     sql = f"SELECT graph_id FROM {SCHEMA}.graph_numbers ORDER BY graph_idx"
     ids = np.asarray(connection.execute(sql).fetchnumpy()["graph_id"], dtype=np.str_)
+    n_features = clusters.partition.axes.shape[1]
     starts = range(0, len(ids), GRAPHS_PER_BLOCK)
     sizes = (min(GRAPHS_PER_BLOCK, len(ids) - start) for start in starts)
     blocks = (
-        _read(connection, _BLOCK, {"first": start, "n_graphs": size}, size, numbered_as, len(clusters.axes))
+        _read(connection, _BLOCK, {"first": start, "n_graphs": size}, size, numbered_as, n_features)
         for start, size in zip(starts, sizes, strict=True)
     )
     return ids, Assigned.summed(run(assign_block, clusters, blocks), clusters)
