@@ -1,7 +1,8 @@
 """What aggregation remembers between two builds, so that new shards can be added: counts that batches add up to.
 
 It lies beside the results as a database of its own. A whole build adds up all batches of shards; a build that goes on
-from an earlier one adds the new batches to what is remembered. Both are the same sum, so their tables are equal.
+from an earlier one adds the new batches to what is remembered. Both are the same sum, so their tables are equal. What
+is known of frequent edges, pairs and motifs lies there too, in tables of the modules that count them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
