@@ -61,7 +61,7 @@ def test_whatever_comes_in_whichever_order_the_tables_are_those_of_a_whole_build
     n_before = 0
     with pytest.MonkeyPatch.context() as patch:
         for module in (recurring_edges, remembered):
-            patch.setattr(module, "MOST_NEW", 10)
+            patch.setattr(module, "MAX_NEW_SHARE", 10)
         for n_shards in [*sorted(cuts), 6]:
             n_read = build(root, grown, [listed[number] for number in order[:n_shards]])
             assert n_read == n_all * (n_shards - n_before) // 6

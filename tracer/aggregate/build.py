@@ -2,7 +2,7 @@
 
 Shards are counted batch by batch, each batch read once, and the counts add up (`tracer.aggregate.state`). A build that
 finds the results and the state of an earlier one counts the new shards alone. What does not add up is made anew:
-closed sets, clusters, motifs and comparisons, from the incidence that the state holds.
+closed sets, clusters and comparisons, from the incidence that the state holds.
 """
 
 import os

@@ -1,5 +1,6 @@
 """The SQL files of this package; the header of each says question, grain and cost."""
 
+import re
 from pathlib import Path
 
 from tracer.tables.database import Connection
@@ -12,5 +13,8 @@ def read_sql(name: str) -> str:
 
 def execute_sql(connection: Connection, name: str, **asked: str | int) -> None:
     """Execute the statements of `<name>.sql`, each ended by a semicolon, with those of the parameters that it names."""
-    for statement in read_sql(name).split(";\n")[:-1]:
-        connection.execute(statement, {key: value for key, value in asked.items() if f"${key}" in statement})
+    *statements, rest = read_sql(name).split(";\n")
+    assert not rest.strip(), f"{name}.sql: the last statement has no semicolon"
+    for statement in statements:
+        named = set(re.findall(r"\$(\w+)", statement))
+        connection.execute(statement, {key: value for key, value in asked.items() if key in named})

@@ -15,14 +15,15 @@ from tracer.tables.quoting import literal, quoted
 
 SCHEMA = "state"
 """Under this name the state is attached while results are built."""
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Of the tables of the state; one of another version is not gone on from."""
 WHOLE_RUN = ""
 """`by_column` and `by_value` of what is counted over all graphs."""
 REMEMBERED = 0.8
 """What is in at least this share of the least support that is asked for is remembered with its count."""
-MOST_NEW = 0.125
-"""New graphs, for each that was there when everything was counted, beyond which everything is counted anew."""
+MAX_NEW_SHARE = 0.125
+"""New graphs, or rows of counts of edges, for each that was there when everything was counted, beyond which everything
+is counted anew."""
 
 _BY = ("by_column", "by_value")
 
@@ -83,7 +84,8 @@ COUNTED = (
 LISTED = ("graph_numbers", "incidence", "component_incidence", "edges")
 """What is only put one after another: the numbers of graphs, which graph holds what, and the counts of edges. Most
 edges are in one graph alone, so that adding their counts up by edge would take longer than all else and save nothing;
-`frequencies/recurring_edges.py` finds those that recur.
+`frequencies/recurring_edges.py` finds those that recur. Rows are only ever put behind others, so that their places
+(`rowid`) tell new ones.
 """
 
 

@@ -51,7 +51,7 @@ def test_pairs_of_graphs_that_come_in_pieces_are_those_of_all(
     incidence = zipf_incidence(400, seed, n_items=300, mean_draws=12, n_communities=4, community_size=5)
     connection = database()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remembered, "MOST_NEW", most_new)
+        patch.setattr(remembered, "MAX_NEW_SHARE", most_new)
         for n_graphs in sorted(cuts):
             assert_equal(*counted(connection, incidence, n_graphs, min_support))
 
@@ -70,3 +70,20 @@ def test_a_few_more_graphs_do_not_lead_to_counting_all(monkeypatch: pytest.Monke
     for n_graphs in (420, 440):
         assert_equal(*counted(connection, incidence, n_graphs, 12))
     assert sizes == [20, 40]
+
+
+@pytest.mark.parametrize("estimate", [0, 1])
+def test_where_there_are_too_many_candidates_all_are_counted(monkeypatch: pytest.MonkeyPatch, estimate: int) -> None:
+    """Whether the estimate says so or, after it, the count of candidates that nobody knew."""
+    incidence = zipf_incidence(440, 0, n_items=300, mean_draws=12, n_communities=4, community_size=5)
+    # as many more graphs hold two items that no graph before held together
+    also = Incidence.of(np.repeat(np.arange(440), 2), np.tile([298, 299], 440), (440, 300)).matrix
+    also.data[: 2 * 400] = 0
+    both = ((incidence.matrix + also) > 0).astype(np.int32)
+    both.eliminate_zeros()
+    connection = database()
+    counted(connection, Incidence(matrix=both), 400, 12)
+    monkeypatch.setattr(remembered, "_about_how_many", lambda *_: estimate)
+    monkeypatch.setattr(remembered, "MOST_CANDIDATES", 0)
+    assert_equal(*counted(connection, Incidence(matrix=both), 440, 12))
+    assert connection.execute("SELECT n_graphs FROM state.pairs_counted").fetchall() == [(440,)]

@@ -22,18 +22,26 @@ class Clusters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sums:
-    """One block: `label` and `similarity` [n_graphs]; of each (cluster, listed feature) that occurs, by its `key`
-    (cluster * n_listed + place), graphs, influence and share of unit rows; and all unit rows' sum by cluster.
+class HeldByCluster:
+    """What the graphs of a cluster hold in a block: of the listed features at `place` [n] graphs, influence and sum of
+    unit rows; and the sum of unit rows over all features.
     """
 
-    label: Ints
-    similarity: Floats
-    key: Ints
+    cluster: int
+    place: Ints
     support: Ints
     influence: Floats
     centre: Floats
-    centre_total: Floats
+    centre_total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """One block: `label` and `similarity` [n_graphs], and what each cluster holds that has graphs in it."""
+
+    label: Ints
+    similarity: Floats
+    held: tuple[HeldByCluster, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,26 +60,25 @@ class Assigned:
     @classmethod
     def summed(cls, blocks: Iterable[Sums], clusters: Clusters) -> "Assigned":
         """All blocks together, in their order."""
-        n_clusters, n_listed = len(clusters.partition.centres), clusters.n_listed
-        support = np.zeros(n_clusters * n_listed, np.int64)
-        influence, centre = np.zeros(n_clusters * n_listed), np.zeros(n_clusters * n_listed)
-        total = np.zeros(n_clusters)
+        shape = (len(clusters.partition.centres), clusters.n_listed)
+        support, influence, centre = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
+        total = np.zeros(shape[0])
         labels: list[Ints] = [np.zeros(0, np.int64)]
         similarities: list[Floats] = [np.zeros(0)]
         for block in blocks:
             labels.append(block.label)
             similarities.append(block.similarity)
-            support[block.key] += block.support
-            influence[block.key] += block.influence
-            centre[block.key] += block.centre
-            total += block.centre_total
-        shape = (n_clusters, n_listed)
+            for held in block.held:
+                support[held.cluster, held.place] += held.support
+                influence[held.cluster, held.place] += held.influence
+                centre[held.cluster, held.place] += held.centre
+                total[held.cluster] += held.centre_total
         return cls(
             label=np.concatenate(labels),
             similarity=np.concatenate(similarities),
-            support=support.reshape(shape),
-            influence=influence.reshape(shape),
-            centre=centre.reshape(shape),
+            support=support,
+            influence=influence,
+            centre=centre,
             centre_total=total,
         )
 
@@ -83,23 +90,24 @@ def assign_block(clusters: Clusters, influence: sparse.csr_array) -> Sums:
         clusters: where graphs may belong.
         influence: of each feature in each graph, summed over positions, [n_graphs, n_features].
     """
-    n_clusters = len(clusters.partition.centres)
     rows = hellinger_rows(influence)
     label, similarity = clusters.partition.assign(rows)
-    cluster = np.repeat(label, np.diff(rows.indptr))
-    inside = cluster >= 0
-    centre_total = np.bincount(cluster[inside], rows.data[inside], minlength=n_clusters)
-    place = clusters.listed_place[rows.indices]
-    summed = inside & (place >= 0)
-    wanted = cluster[summed] * clusters.n_listed + place[summed]
-    support = np.bincount(wanted)
-    key = np.flatnonzero(support)
-    return Sums(
-        label=label,
-        similarity=similarity,
-        key=key,
-        support=support[key],
-        influence=np.bincount(wanted, influence.data[summed])[key].astype(np.float64),
-        centre=np.bincount(wanted, rows.data[summed])[key].astype(np.float64),
-        centre_total=centre_total.astype(np.float64),
-    )
+    held = []
+    for cluster in np.unique(label[label >= 0]).tolist():
+        graphs = np.flatnonzero(label == cluster)
+        unit, kept = rows[graphs], influence[graphs]
+        place = clusters.listed_place[unit.indices]
+        is_listed = place >= 0
+        place = place[is_listed]
+        support = np.bincount(place)
+        some = np.flatnonzero(support)
+        of_cluster = HeldByCluster(
+            cluster=cluster,
+            place=some,
+            support=support[some],
+            influence=np.bincount(place, kept.data[is_listed])[some].astype(np.float64),
+            centre=np.bincount(place, unit.data[is_listed])[some].astype(np.float64),
+            centre_total=float(unit.data.sum()),
+        )
+        held.append(of_cluster)
+    return Sums(label=label, similarity=similarity, held=tuple(held))

@@ -3,7 +3,7 @@
 --           an order of their own
 -- cost:     two hash joins of the sample's edges with its nodes
 CREATE OR REPLACE TEMP TABLE circuit_graph_edges AS
-WITH sampled AS (
+WITH sampled AS MATERIALIZED (
     SELECT graph_id, row_number() OVER () AS graph_idx FROM (SELECT DISTINCT graph_id FROM circuit_sample)
 ),
 ends AS (

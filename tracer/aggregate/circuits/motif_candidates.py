@@ -9,8 +9,8 @@ import numpy as np
 
 from tracer.aggregate.incidence import Ints
 
-SHAPES = ("chain", "fan_out", "fan_in", "feed_forward")
-"""Shapes of two edges first."""
+SHAPES = ("chain", "fan_in", "fan_out", "feed_forward")
+"""The state remembers counts by the place of a shape here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

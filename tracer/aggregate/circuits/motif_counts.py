@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tracer.aggregate.circuits.motif_candidates import Motifs
+from tracer.aggregate.circuits.motif_candidates import SHAPES, Motifs
 from tracer.aggregate.ends import feature_ends
 from tracer.aggregate.incidence import Ints
 from tracer.aggregate.sql import read_sql
@@ -44,7 +44,7 @@ class RecurringEdges:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patterns:
     """What is counted, single edges and motifs: `edges` and `features` [n_patterns, 3] are numbers, some of them twice
-    where there are fewer; `shape` [n_patterns] is 0 for an edge and counts the motifs' shapes from 1 on.
+    where there are fewer; `shape` [n_patterns] is 0 for an edge, otherwise 1 + the place in `SHAPES`.
     """
 
     shape: Ints
@@ -56,7 +56,9 @@ class Patterns:
         """Every edge, in their order, then the motifs of each shape."""
         alone = np.arange(len(edges.source))
         return cls(
-            shape=np.repeat(np.arange(len(motifs) + 1), [len(alone), *(len(of.edges) for of in motifs)]),
+            shape=np.repeat(
+                [0, *(1 + SHAPES.index(of.shape) for of in motifs)], [len(alone), *(len(of.edges) for of in motifs)]
+            ),
             edges=np.concatenate([alone[:, None][:, [0, 0, 0]], *(of.edges[:, [0, 1, -1]] for of in motifs)]),
             features=np.concatenate([
                 np.column_stack([edges.source, edges.target, edges.target]),

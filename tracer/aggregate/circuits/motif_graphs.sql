@@ -1,4 +1,4 @@
--- question: which recurring edges between features does each graph keep that motifs are counted on?
+-- question: which edges between features does each graph keep that motifs are counted on?
 -- grain:    sampled graph x edge between two features, held by the state; graphs that have left the sample still there
 -- cost:     two hash joins of the edges with the feature nodes of graphs that are new in the sample
 CREATE OR REPLACE TEMP TABLE motif_sample AS

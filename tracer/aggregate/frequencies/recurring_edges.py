@@ -20,7 +20,7 @@ import polars as pl
 
 from tracer.aggregate.incidence import Ints
 from tracer.aggregate.sql import execute_sql
-from tracer.aggregate.state import MOST_NEW, REMEMBERED, SCHEMA
+from tracer.aggregate.state import MAX_NEW_SHARE, REMEMBERED, SCHEMA
 from tracer.tables.database import Connection
 
 ROWS_AT_ONCE = 2**20
@@ -38,10 +38,13 @@ def list_recurring_edges(connection: Connection, min_support: int) -> None:
         connection: the results being built, the state attached; what is looked at anew is remembered there.
         min_support: fewest graphs, in every build of this state.
     """
-    (n_rows,) = connection.execute(f"SELECT count(*) FROM {SCHEMA}.edges").fetchall()[0]
+    n_rows, n_places = connection.execute(
+        f"SELECT count(*), coalesce(max(rowid) + 1, 0) FROM {SCHEMA}.edges"
+    ).fetchall()[0]
+    assert n_rows == n_places, "counts of edges are only ever put behind others"
     connection.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.edges_counted (bound BIGINT, n_rows BIGINT)")
     counted = connection.execute(f"FROM {SCHEMA}.edges_counted").fetchall()
-    if not counted or n_rows - counted[0][1] > MOST_NEW * counted[0][1]:
+    if not counted or n_rows - counted[0][1] > MAX_NEW_SHARE * counted[0][1]:
         counted = [(math.ceil(REMEMBERED * min_support) - 1, n_rows)]
         _remember(connection, *counted[0])
     bound, n_known = counted[0]

@@ -19,14 +19,19 @@ WORDS_AT_ONCE = 2**18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellBits:
-    """Which graphs hold which item: `words` [n_ranks, n_words], a cell's from the one in `first` [n_cells] on."""
+    """Which graphs hold which item: `words` [n_items, n_words], a cell's from the one in `first` [n_cells] on. `row`
+    [n_ranks] is where the item of a rank is, -1 for ranks without bits.
+    """
 
     words: Words
     first: Ints
+    row: Ints
 
     @classmethod
-    def of(cls, incidence: Incidence, ranks: Ranks, cell: Ints, n_cells: int) -> "CellBits":
-        """The bits of the ranked items; `cell` [n_graphs] is below `n_cells`."""
+    def of(cls, incidence: Incidence, ranks: Ranks, chosen: Ints, cell: Ints, n_cells: int) -> "CellBits":
+        """The bits of some ranks, ascending; `cell` [n_graphs] is below `n_cells`."""
+        row = np.full(len(ranks.item), -1, np.int64)
+        row[chosen] = np.arange(len(chosen))
         n_graphs = np.bincount(cell, minlength=n_cells)
         # a cell without graphs has a word too, so that sums between the first words of cells are those of cells
         first = np.concatenate([[0], np.cumsum(np.maximum(-(-n_graphs // 64), 1))])
@@ -34,13 +39,14 @@ class CellBits:
         place[np.argsort(cell, kind="stable")] = np.arange(len(cell)) + np.repeat(
             64 * first[:-1] - np.cumsum(n_graphs) + n_graphs, n_graphs
         )
-        words = np.zeros((len(ranks.item), int(first[-1])), np.uint64)
+        words = np.zeros((len(chosen), int(first[-1])), np.uint64)
         for start, held, bounds in ranks.held(incidence, GRAPHS_AT_ONCE):
-            at = np.repeat(place[start : start + len(bounds) - 1], np.diff(bounds))
-            word = held.astype(np.int64) * words.shape[1] + at // 64
+            is_chosen = row[held] >= 0
+            at = np.repeat(place[start : start + len(bounds) - 1], np.diff(bounds))[is_chosen]
+            word = row[held[is_chosen]] * words.shape[1] + at // 64
             # an item is in a graph once: its bits add up without carries
             np.add.at(words.ravel(), word, np.uint64(1) << (at % 64).astype(np.uint64))
-        return cls(words=words, first=first[:-1])
+        return cls(words=words, first=first[:-1], row=row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +74,7 @@ def part_counts(bits: CellBits, members: Ints, n_members: int) -> PartCounts:
     counts = np.empty((len(distinct), len(bits.first)), np.int64)
     step = max(1, WORDS_AT_ONCE // bits.words.shape[1])
     for start in range(0, len(distinct), step):
-        parts = distinct[start : start + step]
+        parts = bits.row[distinct[start : start + step]]
         together = bits.words[parts[:, 0]]
         for column in parts.T[1:]:
             together &= bits.words[column]

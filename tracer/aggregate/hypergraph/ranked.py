@@ -96,16 +96,11 @@ class Ranked:
     by_rank: sparse.csr_array
 
     @classmethod
-    def of(cls, incidence: Incidence, min_support: int, among: Ints | None = None) -> "Ranked":
-        """Keep the items that at least `min_support` graphs hold; where `among` is given, only those in it."""
-        ranks = Ranks.of(incidence, min_support, among)
+    def of(cls, incidence: Incidence, min_support: int) -> "Ranked":
+        """Keep the items that at least `min_support` graphs hold."""
+        ranks = Ranks.of(incidence, min_support)
         by_rank = ranks.by_rank(incidence)
         return cls(item=ranks.item, support=ranks.support, by_graph=by_rank.tocsc().T, by_rank=by_rank)
-
-    @property
-    def n_graphs(self) -> int:
-        """Graphs, those without frequent items too."""
-        return self.by_graph.shape[0]
 
     def graphs_of(self, rank: int) -> Places:
         """The graphs that hold the item of this rank, ascending."""

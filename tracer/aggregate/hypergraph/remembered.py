@@ -14,7 +14,7 @@ import pyarrow as pa
 from tracer.aggregate.hypergraph.pairs import Pairs, count_given_pairs, count_pairs
 from tracer.aggregate.incidence import Incidence, places_among
 from tracer.aggregate.reading import Items
-from tracer.aggregate.state import MOST_NEW, REMEMBERED, SCHEMA
+from tracer.aggregate.state import MAX_NEW_SHARE, REMEMBERED, SCHEMA
 from tracer.aggregate.tasks import TaskMap
 from tracer.tables.database import Connection
 
@@ -31,12 +31,12 @@ def count_pairs_on(
         connection: the results being built, the state attached; what is counted anew is remembered there.
         items: what the columns of the incidence stand for.
         incidence: of all graphs.
-        min_support: fewest graphs that a pair shares.
+        min_support: fewest graphs that a pair shares, in every build of this state.
         run: spreads the counting.
     """
     connection.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.pairs_counted (bound BIGINT, n_graphs BIGINT)")
     for bound, n_counted in connection.execute(f"FROM {SCHEMA}.pairs_counted").fetchall():
-        if incidence.n_graphs - n_counted <= MOST_NEW * n_counted:
+        if incidence.n_graphs - n_counted <= MAX_NEW_SHARE * n_counted:
             pairs = _added(_recalled(connection, items), incidence, n_counted, bound, min_support, run)
             if pairs is not None:
                 return pairs
@@ -58,6 +58,7 @@ def _added(
     candidates = count_pairs(new, least_gain, run)
     n_items = incidence.matrix.shape[1]
     keys = old.first * n_items + old.second
+    assert np.all(np.diff(keys) > 0), "pairs are remembered in their order"
     _, is_old = places_among(keys, candidates.first * n_items + candidates.second)
     first, second = candidates.first[~is_old], candidates.second[~is_old]
     if len(first) > MOST_CANDIDATES:

@@ -27,6 +27,8 @@ from tracer.aggregate.tasks import TaskMap, in_process
 
 N_LENGTH_BINS = 64
 """Lengths are told apart more coarsely than for pairs: graphs of parts are counted in every cell."""
+BIT_BYTES = 2**29
+"""A bit for each graph and each of the items that are looked at together."""
 COUNTS_PER_TASK = 640_000
 """Sets of a task times cells."""
 
@@ -107,18 +109,18 @@ def set_measures(incidence: Incidence, sets: SetsOfSize, run: TaskMap = in_proce
     expected = given_parts = np.zeros(0)
     if len(sets.members):
         ranks = Ranks.of(incidence, 1, among=np.unique(sets.members))
-        parts = _Nulls.fit(incidence, ranks.item, N_LENGTH_BINS, stratified=True)
-        shared = _Shared(
-            bits=CellBits.of(incidence, ranks, parts.cell, len(parts.room)),
-            whole=_Nulls.fit(incidence, ranks.item, N_LENGTH_BINS, stratified=False),
-            parts=parts,
+        whole, parts = (
+            _Nulls.fit(incidence, ranks.item, N_LENGTH_BINS, stratified=stratified) for stratified in (False, True)
         )
         members = np.sort(ranks.rank_of[sets.members].astype(np.int64), axis=1)
         # neighbours share parts, which a block counts once
         order = np.lexsort(members.T)
-        blocks = _blocks(members[order], max(1, COUNTS_PER_TASK // len(shared.parts.room)))
         expected, given_parts = np.zeros((2, len(order)))
-        expected[order], given_parts[order] = np.hstack(list(run(_expected, shared, blocks)))
+        for some in _groups(members, order, max(members.shape[1], BIT_BYTES * 8 // max(incidence.n_graphs, 1))):
+            bits = CellBits.of(incidence, ranks, np.unique(members[some]), parts.cell, len(parts.room))
+            shared = _Shared(bits=bits, whole=whole, parts=parts)
+            blocks = _blocks(members[some], max(1, COUNTS_PER_TASK // len(parts.room)))
+            expected[some], given_parts[some] = np.hstack(list(run(_expected, shared, blocks)))
     nothing = given_parts <= 0
     p = np.where(nothing, 1.0, poisson_above(sets.support, given_parts))
     q = np.ones(len(p))
@@ -131,6 +133,20 @@ def set_measures(incidence: Incidence, sets: SetsOfSize, run: TaskMap = in_proce
         "p_above": np.ma.array(p, mask=nothing),
         "q_above": np.ma.array(q, mask=nothing),
     }
+
+
+def _groups(members: Ints, order: Ints, n_items: int) -> Iterator[Ints]:
+    """The sets in this order, as many at a time as have at most so many members together."""
+    group: list[int] = []
+    together: set[int] = set()
+    for place in order.tolist():
+        further = together.union(members[place].tolist())
+        if len(further) > n_items:
+            yield np.array(group)
+            group, further = [], set(members[place].tolist())
+        group.append(place)
+        together = further
+    yield np.array(group)
 
 
 def _blocks(members: Ints, n_sets: int) -> Iterator[Ints]:

@@ -76,13 +76,15 @@ def recurring_sets(
     ranked, candidates = _search(incidence, shortlist, min_support, run)
     sets = {size: shortlist.sets(size) for size in shortlist.thresholds}
     flags = _flags(ranked, sets, min_support, run)
-    _find_rarer_members(incidence, sets, flags, ranked, min_support, run)
+    item = ranked.item
+    del ranked  # the next one is larger, and both would be held
+    _find_rarer_members(incidence, sets, flags, len(item), min_support, run)
     by_size = []
     for size, (members, support) in sets.items():
         least = shortlist.thresholds[size]
         n_tested = sum(int(n_sets[at >= least].sum()) for at, n_sets in candidates[size])
         is_closed, is_maximal = flags[size]
-        items = np.sort(ranked.item[members[is_closed]], axis=1)
+        items = np.sort(item[members[is_closed]], axis=1)
         order = np.lexsort((*items.T[::-1], -support[is_closed]))
         by_size.append(
             SetsOfSize(
@@ -109,8 +111,9 @@ def _search(
     """
     candidates: dict[int, list[tuple[Ints, Ints]]] = {size: [] for size in shortlist.thresholds}
     support = -np.sort(-incidence.support)
-    n_searched, n_ranks = 0, RANKS_AT_FIRST
+    n_searched, n_ranks, ranked = 0, RANKS_AT_FIRST, None
     while True:
+        del ranked  # the next one is larger, and both would be held
         ranked = Ranked.of(incidence, int(support[n_ranks - 1 : n_ranks].max(initial=min_support)))
         for part in run(search_sets, ranked, _search_blocks(ranked, n_searched, shortlist)):
             shortlist.raise_to(part.thresholds)
@@ -160,14 +163,14 @@ def _find_rarer_members(
     incidence: Incidence,
     sets: dict[int, tuple[Places, Ints]],
     flags: dict[int, tuple[Bools, Bools]],
-    ranked: Ranked,
+    n_ranked: int,
     min_support: int,
     run: TaskMap,
 ) -> None:
-    """Judge again what is maximal among the ranked items, where there are rarer ones that a larger set may have."""
+    """Judge again what is maximal among the `n_ranked` ranked items, where a larger set may have a rarer one."""
     open_sets = {size: (members[flags[size][1]], support[flags[size][1]]) for size, (members, support) in sets.items()}
     n_open = sum(len(support) for _, support in open_sets.values())
-    if n_open == 0 or int((incidence.support >= min_support).sum()) == len(ranked.item):
+    if n_open == 0 or int((incidence.support >= min_support).sum()) == n_ranked:
         return
     for size, (_, is_maximal) in _flags(Ranked.of(incidence, min_support), open_sets, min_support, run).items():
         flags[size][1][flags[size][1]] = is_maximal
