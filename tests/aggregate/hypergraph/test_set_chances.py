@@ -59,7 +59,7 @@ def test_measures_are_sums_over_graphs(monkeypatch: pytest.MonkeyPatch, stratifi
         sets = (("triple", 3, 0.2, 0.5), ("five", 5, 0.2, 0.5))
         incidence = planted_corpus(Recipe(n_graphs=400, alone=((8, 0.1, 0.6),), sets=sets), 0).incidence
     monkeypatch.setattr(set_chances, "COUNTS_PER_TASK", 20_000)
-    monkeypatch.setattr(set_chances, "BIT_BYTES", 400)  # of 8 items at a time
+    monkeypatch.setattr(set_chances, "BIT_BYTES", 10_000)  # of a few items at a time
     for sets in recurring_sets(incidence, min_support=40, max_size=5, max_sets=300).by_size:
         measures = set_measures(incidence, sets)
         for place in range(0, len(sets.members), max(1, len(sets.members) // 4)):

@@ -116,7 +116,8 @@ def set_measures(incidence: Incidence, sets: SetsOfSize, run: TaskMap = in_proce
         # neighbours share parts, which a block counts once
         order = np.lexsort(members.T)
         expected, given_parts = np.zeros((2, len(order)))
-        for some in _groups(members, order, max(members.shape[1], BIT_BYTES * 8 // max(incidence.n_graphs, 1))):
+        n_items = BIT_BYTES * 8 // (incidence.n_graphs + 64 * len(parts.room))
+        for some in _groups(members, order, max(members.shape[1], n_items)):
             bits = CellBits.of(incidence, ranks, np.unique(members[some]), parts.cell, len(parts.room))
             shared = _Shared(bits=bits, whole=whole, parts=parts)
             blocks = _blocks(members[some], max(1, COUNTS_PER_TASK // len(parts.room)))
@@ -140,12 +141,12 @@ def _groups(members: Ints, order: Ints, n_items: int) -> Iterator[Ints]:
     group: list[int] = []
     together: set[int] = set()
     for place in order.tolist():
-        further = together.union(members[place].tolist())
-        if len(further) > n_items:
+        further = set(members[place].tolist()) - together
+        if len(together) + len(further) > n_items:
             yield np.array(group)
-            group, further = [], set(members[place].tolist())
+            group, together, further = [], set(), set(members[place].tolist())
         group.append(place)
-        together = further
+        together |= further
     yield np.array(group)
 
 
