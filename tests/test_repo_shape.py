@@ -197,3 +197,10 @@ def test_a_missing_docstring_is_found() -> None:
     ]
     whole = '"""Module."""\nclass Thing:\n    """Thing."""\n    def method(self):\n        """Method."""\n'
     assert repo_shape.missing_docstrings(whole) == []
+
+
+def test_tests_of_a_file_stay_in_one_process(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist writes a test's group behind its name; a pytest that forbids it leaves tests ungrouped, silently."""
+    if not request.config.getoption("loadgroup", default=False):
+        pytest.skip("tests are not spread by group")
+    assert request.node.nodeid.endswith("@tests/test_repo_shape.py")

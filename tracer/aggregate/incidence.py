@@ -1,6 +1,7 @@
 """The incidence of graphs and what they hold, which pairs, sets, clusters and comparisons are all counted from."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ def places_among(among: Ints, codes: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]
     return place, among[place] == codes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Incidence:
     """Which graph holds which item (a feature, a component, a feature at a position).
 
@@ -49,9 +50,9 @@ class Incidence:
         """Graphs, empty ones too."""
         return self.matrix.shape[0]
 
-    @property
+    @cached_property
     def support(self) -> Ints:
-        """For each item the graphs that hold it, [n_items]."""
+        """For each item the graphs that hold it, [n_items]; counted once."""
         support = np.zeros(self.matrix.shape[1], np.int64)
         for start in range(0, self.matrix.nnz, PLACES_AT_ONCE):
             # numpy widens what it counts

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from mlxtend.frequent_patterns import fpgrowth
 
 from tests.benchmarks.zipf_graphs import zipf_incidence
-from tracer.aggregate.hypergraph import set_closure, sets
+from tracer.aggregate.hypergraph import ranked, set_closure, sets
 from tracer.aggregate.hypergraph.sets import RecurringSets, recurring_sets
 from tracer.aggregate.incidence import Incidence, Ints
 
@@ -91,17 +91,19 @@ def test_sets_are_those_of_fpgrowth(held: Ints, min_support: int, max_size: int,
     check(held, found, min_support, max_size, max_sets)
 
 
+@pytest.mark.parametrize("graphs_per_bit", [0, 4, 64])
 @pytest.mark.parametrize(("max_sets", "n_ranks"), [(100, 8), (100, 1000), (100_000, 8), (3, 8)])
 def test_sets_of_many_graphs_are_those_of_fpgrowth_however_work_is_cut(
-    monkeypatch: pytest.MonkeyPatch, max_sets: int, n_ranks: int
+    monkeypatch: pytest.MonkeyPatch, max_sets: int, n_ranks: int, graphs_per_bit: int
 ) -> None:
     incidence = zipf_incidence(600, 0, n_items=300, mean_draws=25, n_communities=4, community_size=6)
     monkeypatch.setattr(sets, "GRAPHS_PER_TASK", 300)
     monkeypatch.setattr(sets, "MARKS_PER_TASK", 2000)
     monkeypatch.setattr(sets, "RANKS_AT_FIRST", n_ranks)
     monkeypatch.setattr(sets, "WIDENING", 2)
-    monkeypatch.setattr(set_closure, "ROWS_AT_ONCE", 64)
-    monkeypatch.setattr(set_closure, "SETS_AT_ONCE", 7)
+    monkeypatch.setattr(set_closure, "WORDS_OF_ITEM", 2)
+    monkeypatch.setattr(set_closure, "WORDS_AT_ONCE", 500)
+    monkeypatch.setattr(ranked, "GRAPHS_PER_BIT", graphs_per_bit)
     found = recurring_sets(incidence, min_support=40, max_size=4, max_sets=max_sets)
     check(incidence.matrix.toarray(), found, 40, 4, max_sets)
 

@@ -38,6 +38,7 @@ def build_circuits(
         run: spreads resamples.
         say: told what is being made.
     """
+    say("samples of graphs")
     open_stage(connection)
     draw_samples(
         connection,

@@ -13,15 +13,13 @@ import pyarrow as pa
 
 from tracer.aggregate.circuits.motif_candidates import SHAPES, Motifs
 from tracer.aggregate.ends import feature_ends
+from tracer.aggregate.hypergraph.bits import WORDS_AT_ONCE, Words, bit_rows, in_all, n_set
 from tracer.aggregate.incidence import Ints
 from tracer.aggregate.sql import read_sql
 from tracer.aggregate.tasks import TaskMap
 from tracer.tables.database import Connection
 
-Words = npt.NDArray[np.uint64]
 GRAPHS_PER_BLOCK = 8_192
-WORDS_AT_ONCE = 2**18
-"""Of a core's cache, in which the rows of bits of some patterns are put together."""
 _TEMPORARY = ("motif_counted", "motif_kept", "motif_held")
 
 
@@ -129,27 +127,13 @@ def _count_block(shared: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]], bl
     edge_rows, feature_rows = shared
     edge_graph, edge, feature_graph, feature, n_graphs = block
     return np.array([
-        _count_together(_bit_rows(edge, edge_graph, edge_rows, n_graphs), edge_rows),
-        _count_together(_bit_rows(feature, feature_graph, feature_rows, n_graphs), feature_rows),
+        _count_together(bit_rows(item, graph, (int(rows.max()) + 1, n_graphs)), rows)
+        for item, graph, rows in ((edge, edge_graph, edge_rows), (feature, feature_graph, feature_rows))
     ])
-
-
-def _bit_rows(item: Ints, graph: Ints, members: npt.NDArray[np.int32], n_graphs: int) -> Words:
-    """One bit for each graph in the row of each item that it holds, [n_items, ceil(n_graphs / 64)]."""
-    words = np.zeros((int(members.max()) + 1, -(-n_graphs // 64)), np.uint64)
-    # an item is in a graph once: its bits add up without carries
-    np.add.at(words.ravel(), item * words.shape[1] + graph // 64, np.uint64(1) << (graph % 64).astype(np.uint64))
-    return words
 
 
 def _count_together(rows: Words, members: npt.NDArray[np.int32]) -> Ints:
     """Graphs that hold all members of each pattern, [n_patterns]; `rows` [n_items, n_words] are bits of each item."""
-    counted = np.zeros(len(members), np.int64)
     step = max(1, WORDS_AT_ONCE // max(rows.shape[1], 1))
-    for start in range(0, len(members), step):
-        some = members[start : start + step]
-        together = rows[some[:, 0]]
-        for place in range(1, members.shape[1]):
-            together &= rows[some[:, place]]
-        counted[start : start + step] = np.bitwise_count(together).sum(axis=1)
-    return counted
+    starts = range(0, len(members), step)
+    return np.concatenate([n_set(in_all(rows, members[start : start + step])) for start in starts])

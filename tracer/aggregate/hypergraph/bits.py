@@ -1,8 +1,11 @@
-"""Counting by single bits: a table of graphs, one bit for each of some items, and sums over its rows.
+"""Counting by single bits, in one of two ways.
 
-Rows are added without unpacking them, by full adders of whole words (Harley and Seal's carry-save adders): three rows
-of one weight become one of the same weight and one of twice the weight, until a single row of each weight is left.
-That is five operations on 64 items at a time for each row.
+A table of items has one bit for each graph in the row of each item: the graphs that hold several items are the bits
+that are set in all of their rows.
+
+A table of graphs has one bit for each of some items, and its rows are added up, without unpacking them, by full adders
+of whole words (Harley and Seal's carry-save adders): three rows of one weight become one of the same weight and one of
+twice the weight, until a single row of each weight is left. That is five operations on 64 items at a time for each row.
 """
 
 import numpy as np
@@ -15,6 +18,64 @@ N_BITS = 1024
 """Items, or groups of items, in a table: a row is two cache lines."""
 ROWS_AT_ONCE = 4095
 """Most rows that are added before their sum is unpacked."""
+WORDS_AT_ONCE = 2**17
+"""Words that are looked at together: they and what is made of them fit a core's cache."""
+
+
+def bit_rows(row: npt.NDArray[np.integer], bit: npt.NDArray[np.integer], shape: tuple[int, int]) -> Words:
+    """A table in which some bits are set, [n_rows, ceil(n_bits / 64)].
+
+    Args:
+        row: where each bit is set, [n_set].
+        bit: which one, below `n_bits`; none is given twice in a row.
+        shape: (n_rows, n_bits).
+    """
+    words = np.zeros((shape[0], -(-shape[1] // 64)), np.uint64)
+    set_bits(words, row, bit)
+    return words
+
+
+def set_bits(words: Words, row: npt.NDArray[np.integer], bit: npt.NDArray[np.integer]) -> None:
+    """Set bits that are not set as yet, as `bit_rows` does."""
+    place = row.astype(np.int64) * words.shape[1] + (bit >> 6)
+    # what is set once adds up without carries
+    np.add.at(words.reshape(-1), place, np.uint64(1) << (bit & 63).astype(np.uint64))
+
+
+def in_all(rows: Words, members: npt.NDArray[np.integer]) -> Words:
+    """The bits that are set in all of some rows, [n_sets, n_words]; `members` [n_sets, size] numbers those of each."""
+    together = rows[members[:, 0]]
+    for column in members.T[1:]:
+        together &= rows[column]
+    return together
+
+
+def n_set(words: Words) -> Ints:
+    """How many bits are set in each row, [...] of [..., n_words]; fewer than 2^32."""
+    # narrow sums are twice as fast
+    return np.bitwise_count(words).sum(axis=-1, dtype=np.uint32).astype(np.int64)
+
+
+def n_shared(rows: Words, row: Words) -> Ints:
+    """How many bits each row has in common with one, [n_rows] of [n_rows, n_words] and [n_words]."""
+    step = max(1, WORDS_AT_ONCE // max(len(row), 1))
+    counts = [n_set(rows[start : start + step] & row) for start in range(0, len(rows), step)]
+    return np.concatenate([np.zeros(0, np.int64), *counts])
+
+
+def n_shared_by_two(rows: Words) -> Ints:
+    """How many bits each row has in common with each one before it, [n_rows, n_rows]; 0 with the others."""
+    n_rows = len(rows)
+    counts = np.zeros((n_rows, n_rows), np.int64)
+    step = WORDS_AT_ONCE // max(rows.size, 1)
+    if step < 2:
+        for place in range(1, n_rows):
+            counts[place, :place] = n_shared(rows[:place], rows[place])
+        return counts
+    for start in range(0, n_rows, step):
+        some = slice(start, start + step)
+        counts[some] = n_set(rows[some, None] & rows)
+    return np.tril(counts, -1)
 
 
 def packed(graph_start: Ints, bits: npt.NDArray[np.integer]) -> Words:

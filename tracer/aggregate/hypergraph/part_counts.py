@@ -9,12 +9,11 @@ from itertools import combinations
 
 import numpy as np
 
-from tracer.aggregate.hypergraph.bits import Words
+from tracer.aggregate.hypergraph.bits import WORDS_AT_ONCE, Words, in_all, set_bits
 from tracer.aggregate.hypergraph.ranked import Ranks
 from tracer.aggregate.incidence import Incidence, Ints
 
 GRAPHS_AT_ONCE = 65_536
-WORDS_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +42,7 @@ class CellBits:
         for start, held, bounds in ranks.held(incidence, GRAPHS_AT_ONCE):
             is_chosen = row[held] >= 0
             at = np.repeat(place[start : start + len(bounds) - 1], np.diff(bounds))[is_chosen]
-            word = row[held[is_chosen]] * words.shape[1] + at // 64
-            # an item is in a graph once: its bits add up without carries
-            np.add.at(words.ravel(), word, np.uint64(1) << (at % 64).astype(np.uint64))
+            set_bits(words, row[held[is_chosen]], at)
         return cls(words=words, first=first[:-1], row=row)
 
 
@@ -74,10 +71,7 @@ def part_counts(bits: CellBits, members: Ints, n_members: int) -> PartCounts:
     counts = np.empty((len(distinct), len(bits.first)), np.int64)
     step = max(1, WORDS_AT_ONCE // bits.words.shape[1])
     for start in range(0, len(distinct), step):
-        parts = bits.row[distinct[start : start + step]]
-        together = bits.words[parts[:, 0]]
-        for column in parts.T[1:]:
-            together &= bits.words[column]
+        together = in_all(bits.words, bits.row[distinct[start : start + step]])
         counts[start : start + step] = np.add.reduceat(np.bitwise_count(together), bits.first, axis=1, dtype=np.int32)
     return PartCounts(counts=counts, place=dict(zip(positions, place.reshape(len(positions), -1), strict=True)))
 

@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from tracer.aggregate.hypergraph.bits import Words, bit_rows, n_shared, set_bits
 from tracer.aggregate.incidence import Incidence, Ints
 
 Places = npt.NDArray[np.integer]
 """Ranks or graphs: of 32 bits, unless there are too many places of an incidence for those."""
 GRAPHS_AT_ONCE = 65_536
 PLACES_AT_ONCE = 2**24
+GRAPHS_PER_BIT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,25 +85,65 @@ class Ranks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Partners:
+    """Items that share graphs with one item: `ranks` and how many they `shared`, both [n_partners], and in `words`
+    [n_partners, n_words] a bit for each of the graphs that they share.
+    """
+
+    ranks: Ints
+    shared: Ints
+    words: Words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
     """An incidence of its frequent items alone.
 
-    `item` and `support` [n_ranks] are those of `Ranks`. `by_graph` [n_graphs, n_ranks] and `by_rank`
-    [n_ranks, n_graphs] are CSR arrays with ones of int8 alone, each row sorted.
+    `item` and `support` [n_ranks] are those of `Ranks`. The commonest have a bit for each graph in `words` [n_common,
+    n_words]: as long as that takes no more than twice the room of listing their graphs. Only where there are others,
+    `by_graph` [n_graphs, n_ranks] and `by_rank` [n_ranks, n_graphs] hold all of them, as CSR arrays with ones of int8,
+    each row sorted.
     """
 
     item: Ints
     support: Ints
-    by_graph: sparse.csr_array
-    by_rank: sparse.csr_array
+    words: Words
+    by_graph: sparse.csr_array | None
+    by_rank: sparse.csr_array | None
 
     @classmethod
     def of(cls, incidence: Incidence, min_support: int) -> "Ranked":
         """Keep the items that at least `min_support` graphs hold."""
         ranks = Ranks.of(incidence, min_support)
-        by_rank = ranks.by_rank(incidence)
-        return cls(item=ranks.item, support=ranks.support, by_graph=by_rank.tocsc().T, by_rank=by_rank)
+        n_common = int((ranks.support * GRAPHS_PER_BIT >= incidence.n_graphs).sum())
+        words = np.zeros((n_common, -(-incidence.n_graphs // 64)), np.uint64)
+        for start, held, bounds in ranks.held(incidence, GRAPHS_AT_ONCE, 0, n_common):
+            set_bits(words, held, start + np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)))
+        by_graph = by_rank = None
+        if n_common < len(ranks.item):
+            by_rank = ranks.by_rank(incidence)
+            by_graph = by_rank.tocsc().T
+        return cls(item=ranks.item, support=ranks.support, words=words, by_graph=by_graph, by_rank=by_rank)
 
-    def graphs_of(self, rank: int) -> Places:
-        """The graphs that hold the item of this rank, ascending."""
-        return self.by_rank.indices[self.by_rank.indptr[rank] : self.by_rank.indptr[rank + 1]]
+    def partners(self, rank: int, least: int, stop: int) -> Partners:
+        """The other items of ranks below `stop` that share at least `least` graphs, which is > 0, with one item."""
+        n_common = len(self.words)
+        if rank < n_common and (stop <= n_common or self.support[n_common:stop].max(initial=0) < least):
+            own = self.words[rank]
+            shared = n_shared(self.words[:stop], own)
+            shared[rank:][:1] = 0
+            ranks = np.flatnonzero(shared >= least)
+            return Partners(ranks=ranks, shared=shared[ranks], words=self.words[ranks] & own)
+        assert self.by_rank is not None, "some items have no bits"
+        assert self.by_graph is not None, "some items have no bits"
+        graphs = self.by_rank.indices[self.by_rank.indptr[rank] : self.by_rank.indptr[rank + 1]]
+        rows = self.by_graph[graphs]
+        shared = np.bincount(rows.indices, minlength=len(self.item))[:stop]
+        shared[rank:][:1] = 0
+        ranks = np.flatnonzero(shared >= least)
+        row_of = np.full(len(self.item), -1, np.int32)
+        row_of[ranks] = np.arange(len(ranks), dtype=np.int32)
+        row, graph = row_of[rows.indices], np.repeat(np.arange(len(graphs)), np.diff(rows.indptr))
+        is_partner = row >= 0
+        words = bit_rows(row[is_partner], graph[is_partner], (len(ranks), len(graphs)))
+        return Partners(ranks=ranks, shared=shared[ranks], words=words)

@@ -1,25 +1,22 @@
 """Finds the sets of three or more items that enough graphs hold, the rarest item of a set first.
 
-A set is met once: from its rarest item `a`, on a dense block of the graphs of `a` and the commoner items that share
-enough of them with it (few: for a Zipf law the i-th item has at most about as many as have an expected support above
-the threshold). The block's product with itself gives the supports of all triples with `a` at once; its rows that also
-hold `b` are the block of the prefix (a, b), and so on. Products are of float32 over fewer than 2^24 rows: exact.
+A set is met once: from its rarest item `a`, on a row of bits of each commoner item that shares enough graphs with `a`
+(few: for a Zipf law the i-th item has at most about as many as have an expected support above the threshold), one bit
+for each graph that they share. The bits that are set in two rows are the graphs of a triple with `a`; the rows within
+the graphs that also hold `b` are those of the prefix (a, b), and so on (Zaki, "Scalable algorithms for association
+mining", 2000).
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
-from scipy import sparse
 
-from tracer.aggregate.hypergraph.ranked import Places, Ranked
+from tracer.aggregate.hypergraph.bits import n_shared_by_two
+from tracer.aggregate.hypergraph.ranked import Partners, Places, Ranked
 from tracer.aggregate.incidence import Ints
 
-ELEMENTS_AT_ONCE = 2**24
 SLACK = 1.25
 """So many times the most sets are held before those of least support are left out."""
-
-Block = npt.NDArray[np.int8]
 
 
 class Shortlist:
@@ -88,17 +85,15 @@ class Found:
 
 
 def search_sets(ranked: Ranked, block: SearchBlock) -> Found:
-    """Find the sets of a block. Takes a byte for each graph of an item and each of its partners."""
-    search = _Search(ranked=ranked, block=block, shortlist=Shortlist(block.thresholds, block.max_sets))
+    """Find the sets of a block. Takes a bit for each graph of an item, or of the run, and each of its partners."""
+    search = _Search(block=block, shortlist=Shortlist(block.thresholds, block.max_sets))
     for rank in range(block.start, block.stop):
         least = min(search.shortlist.thresholds.values())
         if ranked.support[rank] < least:
             break
-        rows = ranked.by_graph[ranked.graphs_of(rank)]
-        shared = np.bincount(rows.indices, minlength=rank + 1)[:rank]
-        partners = np.flatnonzero(shared >= least)
-        if len(partners) > 1:
-            search.extend(dense_block(rows, partners), (rank,), partners, shared[partners])
+        partners = ranked.partners(rank, least, stop=rank)
+        if len(partners.ranks) > 1:
+            search.extend((rank,), partners)
     candidates = {}
     for size, parts in search.candidates.items():
         support = np.concatenate([np.zeros(0, np.int64), *(support for support, _ in parts)])
@@ -109,58 +104,30 @@ def search_sets(ranked: Ranked, block: SearchBlock) -> Found:
     return Found(sets=sets, thresholds=search.shortlist.thresholds, candidates=candidates)
 
 
-def dense_block(rows: sparse.csr_array, columns: Ints) -> Block:
-    """Some columns of an incidence's rows as zeros and ones, [n_rows, n_columns]."""
-    position = np.full(rows.shape[1], len(columns), rows.indices.dtype)
-    position[columns] = np.arange(len(columns))
-    # everything else falls into one column more
-    shape = (rows.shape[0], len(columns) + 1)
-    return sparse.csr_array((rows.data, position[rows.indices], rows.indptr), shape=shape).toarray()[:, :-1]
-
-
 @dataclass(slots=True, kw_only=True)
 class _Search:
-    ranked: Ranked
     block: SearchBlock
     shortlist: Shortlist
     candidates: dict[int, list[tuple[Ints, Ints]]] = field(default_factory=dict)
 
-    def extend(self, held: Block, prefix: tuple[int, ...], partners: Ints, shared: Ints) -> None:
-        """Find the sets of `prefix` and two or more partners.
-
-        Args:
-            held: which of the graphs of the prefix hold which partner.
-            prefix: ranks, the rarest first.
-            partners: ranks, ascending, all below those of the prefix.
-            shared: graphs of the prefix and each partner.
-        """
+    def extend(self, prefix: tuple[int, ...], partners: Partners) -> None:
+        """Find the sets of `prefix` (ranks, the rarest first) and two or more partners, all commoner, in its graphs."""
         size = len(prefix) + 2
-        together = np.tril(_shared_counts(held), -1)
-        ordered = -np.sort(-shared)
+        together = n_shared_by_two(partners.words)
+        ordered = -np.sort(-partners.shared)
         self.candidates.setdefault(size, []).append((ordered, np.arange(len(ordered))))
         rarer, commoner = np.nonzero(together >= max(self.shortlist.thresholds[size], 1))
         whole_prefix = np.broadcast_to(np.array(prefix[::-1]), (len(rarer), len(prefix)))
-        members = np.column_stack([partners[commoner], partners[rarer], whole_prefix]).astype(np.int32)
+        members = np.column_stack([partners.ranks[commoner], partners.ranks[rarer], whole_prefix]).astype(np.int32)
         self.shortlist.add(members, together[rarer, commoner])
         longer = [length for length in self.shortlist.thresholds if length > size]
-        for place in range(2, len(partners) if longer else 0):
+        for place in range(2, len(partners.ranks) if longer else 0):
             least = min(self.shortlist.thresholds[length] for length in longer)
-            columns = np.flatnonzero(together[place, :place] >= least)
-            if len(columns) > 1:
-                rows = np.flatnonzero(held[:, place])
-                self.extend(
-                    held[np.ix_(rows, columns)],
-                    (*prefix, int(partners[place])),
-                    partners[columns],
-                    together[place, columns],
+            among = np.flatnonzero(together[place, :place] >= least)
+            if len(among) > 1:
+                within = Partners(
+                    ranks=partners.ranks[among],
+                    shared=together[place, among],
+                    words=partners.words[among] & partners.words[place],
                 )
-
-
-def _shared_counts(held: Block) -> Ints:
-    """Rows that hold both of two columns, [n_columns, n_columns]."""
-    counts = np.zeros((held.shape[1], held.shape[1]), np.int64)
-    n_rows = max(1, ELEMENTS_AT_ONCE // max(held.shape[1], 1))
-    for start in range(0, len(held), n_rows):
-        rows = held[start : start + n_rows].astype(np.float32)
-        counts += (rows.T @ rows).astype(np.int64)
-    return counts
+                self.extend((*prefix, int(partners.ranks[place])), within)
