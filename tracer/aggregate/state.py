@@ -2,7 +2,7 @@
 
 It lies beside the results as a database of its own. A whole build adds up all batches of shards; a build that goes on
 from an earlier one adds the new batches to what is remembered. Both are the same sum, so their tables are equal. What
-is known of frequent edges, pairs and motifs lies there too, in tables of the modules that count them.
+is known of frequent edges, pairs, motifs and sampled graphs lies there too, in tables of the modules that count them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from tracer.tables.quoting import literal, quoted
 
 SCHEMA = "state"
 """Under this name the state is attached while results are built."""
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Of the tables of the state; one of another version is not gone on from."""
 WHOLE_RUN = ""
 """`by_column` and `by_value` of what is counted over all graphs."""

@@ -81,6 +81,22 @@ def test_the_order_of_rows_leaves_no_trace(found: Connection) -> None:
                 assert one.tolist() == other.tolist()
 
 
+def test_circuits_of_graphs_that_come_in_pieces_are_those_of_all() -> None:
+    graphs, _ = planted_communities(3)
+    few = CircuitConfig(n_resamples=2, max_clusters=4, max_graphs=40, max_graphs_per_value=10)
+    whole, grown = built(graphs, settings=few), None
+    for n_graphs in (60, 90, len(graphs)):
+        grown = planted_database(graphs[:n_graphs], state=grown)
+        build_circuits(grown, by=["task"], min_support=3, settings=few)
+    for name in CIRCUIT_TABLES:
+        assert rows(grown, f"FROM {name}") == rows(whole, f"FROM {name}")
+    (of_sample,) = rows(grown, "SELECT count(*) FROM state.sampled_graphs")
+    assert of_sample == (
+        len({graph for (graph,) in rows(grown, "SELECT DISTINCT graph_idx FROM state.sampled_edges")}),
+    )
+    assert of_sample[0] < len(graphs)
+
+
 def test_rows_are_sorted_and_keys_are_unique(found: Connection) -> None:
     for name in CIRCUIT_TABLES:
         keys = rows(found, f"SELECT {', '.join(TABLES[name].key)} FROM {name}")

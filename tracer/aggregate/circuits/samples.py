@@ -9,7 +9,7 @@ from scipy import sparse
 
 from tracer.aggregate.ends import define_ends
 from tracer.aggregate.incidence import Ints
-from tracer.aggregate.sql import read_sql
+from tracer.aggregate.sql import execute_sql, read_sql
 from tracer.tables.database import Connection
 from tracer.tables.frequency_tables import EDGE_KEY
 from tracer.tables.quoting import literal, quoted
@@ -20,7 +20,8 @@ SELECT graph_id, {name} AS by_column, CAST(prompts.{column} AS VARCHAR) AS by_va
 FROM graphs JOIN prompts USING (prompt_id) WHERE prompts.{column} IS NOT NULL
 """
 TEMPORARY = (
-    "circuit_values", "circuit_value_sizes", "circuit_sample", "circuit_graph_edges", "circuit_edge_numbers"
+    "circuit_values", "circuit_value_sizes", "circuit_sample", "circuit_sampled", "circuit_entered",
+    "circuit_edge_numbers", "circuit_graph_edges",
 )  # fmt: skip
 
 
@@ -71,6 +72,7 @@ def draw_samples(
 ) -> None:
     """Make the temporary tables of what is sampled: `circuit_sample` (the whole run's sample has no value),
     `circuit_values` (all graphs with their values, as consensus circuits are named) and the edges of sampled graphs.
+    The state holds the edges of those, so that only graphs that are new in the sample are read.
     """
     columns = [_VALUE.format(name=literal(name), column=quoted(name), most=max_graphs_per_value) for name in by]
     queries = " UNION ALL ".join([_WHOLE_RUN.format(most=max_graphs), *columns])
@@ -89,6 +91,7 @@ def draw_samples(
         f"PARTITION BY circuit_id ORDER BY sha256('{int(seed)}:' || graph_id), graph_id) <= most)"
     )
     define_ends(connection)
+    execute_sql(connection, "circuits/sampled_edges")
     connection.execute(read_sql("circuits/edge_numbers"))
     connection.execute(read_sql("circuits/graph_edges"))
 

@@ -36,8 +36,8 @@ def build_frequencies(connection: Connection, *, min_support: int, n_layers: int
         n_layers: layers of the model; each has its row in `components`, kept features or not.
     """
     connection.execute(f"SET VARIABLE n_layers = {n_layers}")
-    list_recurring_edges(connection, min_support)
-    connection.execute(read_sql("frequencies/edge_counts"))
+    n_known = list_recurring_edges(connection, min_support)
+    connection.execute(read_sql("frequencies/edge_counts"), {"n_known": n_known})
     for name in _MEASURES:
         connection.execute(read_sql(name))
     for name in ("feature_frequency", "component_features"):

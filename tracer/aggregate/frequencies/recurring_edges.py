@@ -6,9 +6,9 @@ reach the minimum are grouped; the result is exact (the filter of Fang et al., "
 1998).
 
 What is remembered is every edge that was in more graphs than a bound below the minimum, when all counts were last
-looked at. An edge that is not remembered can have come to the minimum only by being in many of the graphs since then;
-those that are in enough of them are looked up in all counts. Once too many counts have come in since, all are looked at
-anew.
+looked at, with its counts (`state.frequent_counts`). An edge that is not remembered can have come to the minimum only
+by being in many of the graphs since then; those that are in enough of them are looked up in all counts. Once too many
+counts have come in since, all are looked at anew.
 """
 
 import math
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tracer.aggregate.incidence import Ints
-from tracer.aggregate.sql import execute_sql
+from tracer.aggregate.sql import execute_sql, read_sql
 from tracer.aggregate.state import MAX_NEW_SHARE, REMEMBERED, SCHEMA
 from tracer.tables.database import Connection
 
@@ -31,8 +31,10 @@ _EDGES = f"SELECT source, target, support FROM {SCHEMA}.edges"
 _MULTIPLIERS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
-def list_recurring_edges(connection: Connection, min_support: int) -> None:
+def list_recurring_edges(connection: Connection, min_support: int) -> int:
     """Make the temporary table `recurring_edges` (source, target) of edges in at least `min_support` graphs.
+
+    Rows of the counts of edges from the returned one on came after those that are remembered.
 
     Args:
         connection: the results being built, the state attached; what is looked at anew is remembered there.
@@ -55,12 +57,14 @@ def list_recurring_edges(connection: Connection, min_support: int) -> None:
         least_gain=min_support - bound,
         min_support=min_support,
     )
+    return n_known
 
 
 def _remember(connection: Connection, bound: int, n_rows: int) -> None:
     connection.register("frequent", _frequent(connection, n_rows, bound + 1).to_arrow())
     connection.execute(f"CREATE OR REPLACE TABLE {SCHEMA}.frequent_edges AS SELECT * FROM frequent")
     connection.unregister("frequent")
+    connection.execute(read_sql("frequencies/frequent_counts"))
     connection.execute(f"CREATE OR REPLACE TABLE {SCHEMA}.edges_counted AS SELECT {bound} AS bound, {n_rows} AS n_rows")
 
 

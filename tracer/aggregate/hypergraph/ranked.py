@@ -53,9 +53,8 @@ class Ranks:
         for start in range(0, incidence.n_graphs, n_graphs):
             bounds = incidence.matrix.indptr[start : start + n_graphs + 1].astype(np.int64)
             ranks = self.rank_of[incidence.matrix.indices[bounds[0] : bounds[-1]]]
-            is_kept = (ranks >= low) & (ranks < high)
-            kept_before = np.concatenate([[0], np.cumsum(is_kept)])
-            yield start, ranks[is_kept], kept_before[bounds - bounds[0]]
+            kept = np.flatnonzero((ranks >= low) & (ranks < high))
+            yield start, ranks[kept], np.searchsorted(kept, bounds - bounds[0])
 
     def by_rank(self, incidence: Incidence) -> sparse.csr_array:
         """The graphs of each rank, ascending, as a CSR array [n_ranks, n_graphs] with ones of int8."""
