@@ -23,6 +23,7 @@ from tracer.aggregate.frequencies.frequencies import build_frequencies, define_m
 from tracer.aggregate.hypergraph.build import build_hypergraph
 from tracer.aggregate.merge import concatenate, merge_counts
 from tracer.aggregate.metadata import MetadataColumns
+from tracer.aggregate.new_rows import mark_new_rows
 from tracer.aggregate.partial.count import READ, Counting, count_batch
 from tracer.aggregate.prompts import append_prompts, create_prompts
 from tracer.aggregate.sql import read_sql
@@ -115,6 +116,7 @@ def aggregate(
         n_counted = 0 if not known else _number(connection, f"SELECT count(*) FROM {SCHEMA}.graph_numbers")
         _count(connection, site, new, columns, config, scratch, n_counted=n_counted, is_new=not known)
         remember_parts(connection, settings, names_of(new))
+        mark_new_rows(connection, n_counted)
         _append(connection, site, new, columns, config)
         _derive(connection, site, columns, config, run_row, feature_logits)
 

@@ -40,7 +40,8 @@ class Items:
 
 def feature_incidence(connection: Connection, strata: Ints | None) -> tuple[Items, Incidence]:
     """Which graph holds which feature at any position; `strata` [n_graphs] numbers the graphs' strata."""
-    return _read(connection, "feature", "SELECT graph_idx, layer, feature, 0 AS pos FROM {state}.incidence", strata)
+    sql = "SELECT graph_idx, layer, feature, 0 AS pos FROM {state}.incidence"
+    return _read(connection, "feature", sql, strata, places=f"{SCHEMA}.features WHERE by_column = ''")
 
 
 def position_incidence(connection: Connection, strata: Ints | None) -> tuple[Items, Incidence]:
@@ -71,16 +72,21 @@ def read_strata(connection: Connection, stratum: str | None) -> Ints | None:
     return np.asarray(found["stratum"], dtype=np.int64)
 
 
-def _read(connection: Connection, granularity: str, sql: str, strata: Ints | None) -> tuple[Items, Incidence]:
-    """Columns are numbered in pieces, since a hundred million rows of several columns would not fit side by side."""
+def _read(
+    connection: Connection, granularity: str, sql: str, strata: Ints | None, places: str | None = None
+) -> tuple[Items, Incidence]:
+    """Columns are numbered in pieces, since a hundred million rows of several columns would not fit side by side; they
+    are those of the relation `places`, or where that is not given found among the rows.
+    """
     held = f"({sql.format(state=SCHEMA)})"
     n_graphs, n_rows = (
         int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
         for table in (f"{SCHEMA}.graph_numbers", held)
     )
-    distinct = connection.execute(f"SELECT DISTINCT layer, feature, pos FROM {held} ORDER BY ALL").fetchnumpy()
-    places = np.column_stack([np.asarray(distinct[name], dtype=np.int64) for name in ("layer", "feature", "pos")])
-    numbered = numbering(places)
+    columns = "DISTINCT layer, feature, pos" if places is None else "layer, feature, 0 AS pos"
+    listed = connection.execute(f"SELECT {columns} FROM {places or held} ORDER BY ALL").fetchnumpy()
+    place = np.column_stack([np.asarray(listed[name], dtype=np.int64) for name in ("layer", "feature", "pos")])
+    numbered = numbering(place)
     lengths, indices, n_read, latest = np.zeros(n_graphs, np.int64), np.empty(n_rows, np.int32), 0, 0
     for batch in connection.sql(f"SELECT * FROM {held}").to_arrow_reader(ROWS_AT_ONCE):
         graph_idx, layer, feature, pos = (column.to_numpy() for column in batch.columns)
@@ -90,12 +96,12 @@ def _read(connection: Connection, granularity: str, sql: str, strata: Ints | Non
         indices[n_read : n_read + len(layer)] = numbered(layer, feature, pos)
         n_read += len(layer)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64 if n_rows > 2**31 - 1 else np.int32)
-    matrix = sparse.csr_array((np.ones(n_rows, np.int32), indices, indptr), shape=(n_graphs, len(places)))
+    matrix = sparse.csr_array((np.ones(n_rows, np.int32), indices, indptr), shape=(n_graphs, len(place)))
     matrix.sum_duplicates()
     matrix.data[:] = 1
     if granularity != "position":
-        places[:, 2] = -1
-    return Items(granularity=granularity, places=places), Incidence(matrix=matrix, stratum=strata)
+        place[:, 2] = -1
+    return Items(granularity=granularity, places=place), Incidence(matrix=matrix, stratum=strata)
 
 
 def numbering(places: Ints) -> Numbering:

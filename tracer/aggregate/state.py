@@ -58,6 +58,11 @@ COUNTED = (
     Counted(name="value_sets", key=("value_set", *_BY), measures={"n_graphs": "sum"}),
     Counted(name="tokens", key=("token_id",), measures={"token": "min"}),
     Counted(
+        name="vocabulary",
+        key=(*_BY, "kind", "token_id"),
+        measures={"support": "sum", "influence_sum": "fsum"},
+    ),
+    Counted(
         name="components",
         key=(*_BY, "kind", "layer", "head"),
         measures={

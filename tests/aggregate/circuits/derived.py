@@ -52,6 +52,7 @@ def derive(connection: Connection, by: Sequence[str], min_support: int) -> None:
     )
     for name in ("edge_stats", "edge_frequency", "feature_frequency", "cooccurrence"):
         create_table(connection, TABLES[name])
+    _vocabulary(connection)
     _edges(connection, min_support)
     connection.execute(
         """
@@ -89,6 +90,19 @@ def _incidence(connection: Connection) -> None:
         "INSERT INTO features BY NAME SELECT layer, feature, count(DISTINCT graph_idx) AS support, "
         "count(DISTINCT graph_idx) / (SELECT count(*) FROM graphs) AS graph_frequency, "
         "fsum(influence) / count(DISTINCT graph_idx) AS influence_mean FROM state.incidence GROUP BY layer, feature"
+    )
+
+
+def _vocabulary(connection: Connection) -> None:
+    """Tokens and logits of each value's graphs, and their texts."""
+    connection.execute(
+        "CREATE OR REPLACE TABLE state.vocabulary AS SELECT by_column, by_value, kind, token_id, "
+        "count(DISTINCT graph_id) AS support, fsum(influence) AS influence_sum "
+        "FROM nodes JOIN derived_values USING (graph_id) WHERE kind IN ('token', 'logit') GROUP BY ALL"
+    )
+    connection.execute(
+        "CREATE OR REPLACE TABLE state.tokens AS SELECT token_id, min(token) AS token FROM nodes "
+        "WHERE kind IN ('token', 'logit') GROUP BY token_id"
     )
 
 

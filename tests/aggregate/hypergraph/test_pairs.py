@@ -35,6 +35,7 @@ def cut_small() -> Iterator[pytest.MonkeyPatch]:
         for module in (bits, pairs):
             patch.setattr(module, "N_BITS", 64)
         patch.setattr(bits, "ROWS_AT_ONCE", 100)
+        patch.setattr(pairs, "FEW", 0)
         patch.setattr(pairs, "GRAPHS_AT_ONCE", 70)
         patch.setattr(ranked, "GRAPHS_AT_ONCE", 70)
         patch.setattr(ranked, "PLACES_AT_ONCE", 1000)
@@ -56,9 +57,11 @@ def check_counts(incidence: Incidence, min_support: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(held=HELD, min_support=st.integers(1, 4))
-def test_counts_of_small_incidences_are_those_of_the_product(held: Ints, min_support: int) -> None:
-    check_counts(incidence_of(held), min_support)
+@given(held=HELD, min_support=st.integers(1, 4), few=st.sampled_from([0, 256]))
+def test_counts_of_small_incidences_are_those_of_the_product(held: Ints, min_support: int, few: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "FEW", few)
+        check_counts(incidence_of(held), min_support)
 
 
 @pytest.mark.parametrize(("seed", "min_support"), [(0, 1), (1, 3), (2, 12)])

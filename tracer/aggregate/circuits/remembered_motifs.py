@@ -12,6 +12,7 @@ import pyarrow as pa
 from tracer.aggregate.circuits.motif_counts import Patterns, RecurringEdges, count_patterns
 from tracer.aggregate.ends import define_ends
 from tracer.aggregate.incidence import Ints, places_among
+from tracer.aggregate.new_rows import first_rows
 from tracer.aggregate.sql import execute_sql
 from tracer.aggregate.state import SCHEMA
 from tracer.aggregate.tasks import TaskMap
@@ -49,6 +50,7 @@ def count_patterns_on(
     """
     define_ends(connection)
     execute_sql(connection, "circuits/motif_graphs", seed=str(seed), max_graphs=max_graphs)
+    execute_sql(connection, "circuits/motif_edges", **first_rows(connection, "motif_entered"))
     connection.execute(_NOTHING_YET)
     counts, is_known = _recalled(connection, edges, patterns)
     known = patterns.where(is_known)

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from tracer.aggregate.ends import define_ends
 from tracer.aggregate.incidence import Ints
+from tracer.aggregate.new_rows import first_rows
 from tracer.aggregate.sql import execute_sql, read_sql
 from tracer.tables.database import Connection
 from tracer.tables.frequency_tables import EDGE_KEY
@@ -91,7 +92,8 @@ def draw_samples(
         f"PARTITION BY circuit_id ORDER BY sha256('{int(seed)}:' || graph_id), graph_id) <= most)"
     )
     define_ends(connection)
-    execute_sql(connection, "circuits/sampled_edges")
+    execute_sql(connection, "circuits/sampled_graphs")
+    execute_sql(connection, "circuits/sampled_edges", **first_rows(connection, "circuit_entered"))
     connection.execute(read_sql("circuits/edge_numbers"))
     connection.execute(read_sql("circuits/graph_edges"))
 

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from tracer.aggregate.hypergraph.bits import N_BITS, RowAdder, Words, packed
+from tracer.aggregate.hypergraph.bits import N_BITS, RowAdder, Words, n_shared_by_two, packed
 from tracer.aggregate.hypergraph.ranked import Places, Ranks
 from tracer.aggregate.incidence import Incidence, Ints
 from tracer.aggregate.tasks import TaskMap, in_process
 
+FEW = 256
+"""Items (components of a model) of which no pair is too many to count."""
 ROWS_AT_ONCE = 16_384
 """Rows of a table that are added up together: they and what adding takes fit a core's cache."""
 ROWS_PER_TASK = 2_000_000
@@ -85,6 +87,27 @@ class _Factors:
 def count_pairs(incidence: Incidence, min_support: int, run: TaskMap = in_process) -> Pairs:
     """Count the graphs that each two items share and list the pairs that share at least `min_support`, which is > 0."""
     ranks = Ranks.of(incidence, min_support)
+    found = _few(incidence, ranks, min_support) if len(ranks.item) <= FEW else _many(incidence, ranks, min_support, run)
+    if not found:
+        return Pairs(first=np.zeros(0, np.int64), second=np.zeros(0, np.int64), support=np.zeros(0, np.int64))
+    rare, common, support = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    del found
+    rare, common = ranks.item[rare], ranks.item[common]
+    key = np.minimum(rare, common) * len(ranks.rank_of) + np.maximum(rare, common)
+    del rare, common
+    order = np.argsort(key)
+    first, second = np.divmod(key[order], len(ranks.rank_of))
+    return Pairs(first=first, second=second, support=support[order].astype(np.int64))
+
+
+def _few(incidence: Incidence, ranks: Ranks, min_support: int) -> list[_Found]:
+    """All pairs of ranks, each counted by the bits of both."""
+    counts = n_shared_by_two(ranks.bits(incidence, len(ranks.item)))
+    rare, common = np.nonzero(counts >= min_support)
+    return [(rare, common, counts[rare, common])]
+
+
+def _many(incidence: Incidence, ranks: Ranks, min_support: int, run: TaskMap) -> list[_Found]:
     tables = _Tables.of(incidence, ranks, with_groups=True)
     bounds = _cuts(ranks.support).tolist()
     blocks = [(start, stop, min_support) for start, stop in zip(bounds, bounds[1:], strict=False)]
@@ -98,17 +121,7 @@ def count_pairs(incidence: Incidence, min_support: int, run: TaskMap = in_proces
     for factors, some in _factors(by_rank, np.concatenate(unsettled)):
         parts = [(part, min_support) for part in _parts(factors, some)]
         found += run(_multiplied_partners, factors, parts)
-    del by_rank
-    if not found:
-        return Pairs(first=np.zeros(0, np.int64), second=np.zeros(0, np.int64), support=np.zeros(0, np.int64))
-    rare, common, support = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    del found
-    rare, common = ranks.item[rare], ranks.item[common]
-    key = np.minimum(rare, common) * len(ranks.rank_of) + np.maximum(rare, common)
-    del rare, common
-    order = np.argsort(key)
-    first, second = np.divmod(key[order], len(ranks.rank_of))
-    return Pairs(first=first, second=second, support=support[order].astype(np.int64))
+    return found
 
 
 def count_given_pairs(incidence: Incidence, first: Ints, second: Ints, run: TaskMap = in_process) -> Ints:

@@ -56,6 +56,13 @@ class Ranks:
             kept = np.flatnonzero((ranks >= low) & (ranks < high))
             yield start, ranks[kept], np.searchsorted(kept, bounds - bounds[0])
 
+    def bits(self, incidence: Incidence, n_ranks: int) -> Words:
+        """A bit for each graph in the row of each of the commonest ranks that it holds, [n_ranks, n_words]."""
+        words = np.zeros((n_ranks, -(-incidence.n_graphs // 64)), np.uint64)
+        for start, held, bounds in self.held(incidence, GRAPHS_AT_ONCE, 0, n_ranks):
+            set_bits(words, held, start + np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)))
+        return words
+
     def by_rank(self, incidence: Incidence) -> sparse.csr_array:
         """The graphs of each rank, ascending, as a CSR array [n_ranks, n_graphs] with ones of int8."""
         rank_start = np.concatenate([[0], np.cumsum(self.support)])
@@ -115,9 +122,7 @@ class Ranked:
         """Keep the items that at least `min_support` graphs hold."""
         ranks = Ranks.of(incidence, min_support)
         n_common = int((ranks.support * GRAPHS_PER_BIT >= incidence.n_graphs).sum())
-        words = np.zeros((n_common, -(-incidence.n_graphs // 64)), np.uint64)
-        for start, held, bounds in ranks.held(incidence, GRAPHS_AT_ONCE, 0, n_common):
-            set_bits(words, held, start + np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)))
+        words = ranks.bits(incidence, n_common)
         by_graph = by_rank = None
         if n_common < len(ranks.item):
             by_rank = ranks.by_rank(incidence)
