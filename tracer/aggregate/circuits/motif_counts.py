@@ -20,7 +20,7 @@ from tracer.aggregate.tasks import TaskMap
 from tracer.tables.database import Connection
 
 GRAPHS_PER_BLOCK = 8_192
-_TEMPORARY = ("motif_counted", "motif_kept", "motif_held")
+_TEMPORARY = ("wanted_edges", "wanted_features", "motif_counted", "motif_kept", "motif_held")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +97,11 @@ def count_patterns(
         "wanted_features": {"layer": layer, "feature": feature, "item": np.arange(len(wanted_features))},
     }
     for name, columns in wanted.items():
-        connection.register(name, pa.table(columns))
+        # of a table the database knows how few rows it has, and joins with it first
+        connection.register("wanted", pa.table(columns))
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM wanted")
+        connection.unregister("wanted")
     connection.execute(read_sql("circuits/motif_counts").format(graphs=graphs))
-    for name in wanted:
-        connection.unregister(name)
     edge_rows, feature_rows = (
         np.searchsorted(among, members).astype(np.int32)
         for among, members in ((wanted_edges, patterns.edges), (wanted_features, patterns.features))
