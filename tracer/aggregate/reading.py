@@ -1,6 +1,6 @@
 """The incidences of the run, read from the state as sparse matrices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,12 @@ import numpy.typing as npt
 from scipy import sparse
 
 from tracer.aggregate.incidence import Incidence, Ints, feature_codes
-from tracer.aggregate.state import SCHEMA
+from tracer.aggregate.state import SCHEMA, WHOLE_RUN
 from tracer.tables.database import Connection
-from tracer.tables.quoting import quoted
+from tracer.tables.quoting import literal, quoted
 
 ROWS_AT_ONCE = 2**20
+ROWS_PER_BLOCK = 2**21
 POS_BITS = 20
 MAX_TABLE = 2**26
 """Layers x features of which each has 4 bytes in a table."""
@@ -38,10 +39,51 @@ class Items:
         return np.searchsorted(codes, feature_codes(layer, second))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Influences:
+    """How much each feature of some graphs carries at each position: which of the `n_graphs` graphs (`row`), the number
+    of the feature (`place`) and its `influence`, [n] each.
+    """
+
+    row: npt.NDArray[np.integer]
+    place: npt.NDArray[np.integer]
+    influence: npt.NDArray[np.float64]
+    n_graphs: int
+
+    def matrix(self, n_features: int) -> sparse.csr_array:
+        """Influence summed over positions, [n_graphs, n_features]."""
+        places = (self.row.astype(np.int32), self.place.astype(np.int32))
+        matrix = sparse.csr_array(sparse.coo_array((self.influence, places), shape=(self.n_graphs, n_features)))
+        matrix.sum_duplicates()
+        return matrix
+
+
+def read_influences(connection: Connection, n_graphs: int, numbered: Numbering) -> Iterator[Influences]:
+    """The influences of all graphs, some whole graphs at a time, in the order of their numbers."""
+    first = 0
+    graph, place, influence = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
+    sql = f"SELECT graph_idx, layer, feature, influence FROM {SCHEMA}.incidence"
+    for batch in connection.sql(sql).to_arrow_reader(ROWS_PER_BLOCK):
+        graph_idx, layer, feature, further = (column.to_numpy() for column in batch.columns)
+        graph = np.concatenate([graph, graph_idx])
+        place = np.concatenate([place, numbered(layer, feature, np.zeros(len(layer), np.int64))])
+        influence = np.concatenate([influence, further])
+        assert np.all(np.diff(graph, prepend=first) >= 0), "batches were put one after another"
+        last = int(graph[-1])
+        cut = int(np.searchsorted(graph, last))
+        if cut:
+            row = graph[:cut] - first
+            yield Influences(row=row, place=place[:cut], influence=influence[:cut], n_graphs=last - first)
+            first = last
+        graph, place, influence = graph[cut:], place[cut:], influence[cut:]
+    yield Influences(row=graph - first, place=place, influence=influence, n_graphs=n_graphs - first)
+
+
 def feature_incidence(connection: Connection, strata: Ints | None) -> tuple[Items, Incidence]:
     """Which graph holds which feature at any position; `strata` [n_graphs] numbers the graphs' strata."""
     sql = "SELECT graph_idx, layer, feature, 0 AS pos FROM {state}.incidence"
-    return _read(connection, "feature", sql, strata, places=f"{SCHEMA}.features WHERE by_column = ''")
+    listed = f"SELECT layer, feature FROM {SCHEMA}.features WHERE by_column = {literal(WHOLE_RUN)}"
+    return _read(connection, "feature", sql, strata, listed=listed)
 
 
 def position_incidence(connection: Connection, strata: Ints | None) -> tuple[Items, Incidence]:
@@ -73,20 +115,20 @@ def read_strata(connection: Connection, stratum: str | None) -> Ints | None:
 
 
 def _read(
-    connection: Connection, granularity: str, sql: str, strata: Ints | None, places: str | None = None
+    connection: Connection, granularity: str, sql: str, strata: Ints | None, listed: str | None = None
 ) -> tuple[Items, Incidence]:
     """Columns are numbered in pieces, since a hundred million rows of several columns would not fit side by side; they
-    are those of the relation `places`, or where that is not given found among the rows.
+    are those that the query `listed` gives, at position 0, or without it those found among the rows.
     """
     held = f"({sql.format(state=SCHEMA)})"
     n_graphs, n_rows = (
         int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
         for table in (f"{SCHEMA}.graph_numbers", held)
     )
-    columns = "DISTINCT layer, feature, pos" if places is None else "layer, feature, 0 AS pos"
-    listed = connection.execute(f"SELECT {columns} FROM {places or held} ORDER BY ALL").fetchnumpy()
-    place = np.column_stack([np.asarray(listed[name], dtype=np.int64) for name in ("layer", "feature", "pos")])
-    numbered = numbering(place)
+    distinct = f"DISTINCT layer, feature, pos FROM {held}" if listed is None else f"*, 0 AS pos FROM ({listed})"
+    found = connection.execute(f"SELECT {distinct} ORDER BY ALL").fetchnumpy()
+    places = np.column_stack([np.asarray(found[name], dtype=np.int64) for name in ("layer", "feature", "pos")])
+    numbered = numbering(places)
     lengths, indices, n_read, latest = np.zeros(n_graphs, np.int64), np.empty(n_rows, np.int32), 0, 0
     for batch in connection.sql(f"SELECT * FROM {held}").to_arrow_reader(ROWS_AT_ONCE):
         graph_idx, layer, feature, pos = (column.to_numpy() for column in batch.columns)
@@ -96,12 +138,12 @@ def _read(
         indices[n_read : n_read + len(layer)] = numbered(layer, feature, pos)
         n_read += len(layer)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64 if n_rows > 2**31 - 1 else np.int32)
-    matrix = sparse.csr_array((np.ones(n_rows, np.int32), indices, indptr), shape=(n_graphs, len(place)))
+    matrix = sparse.csr_array((np.ones(n_rows, np.int32), indices, indptr), shape=(n_graphs, len(places)))
     matrix.sum_duplicates()
     matrix.data[:] = 1
     if granularity != "position":
-        place[:, 2] = -1
-    return Items(granularity=granularity, places=place), Incidence(matrix=matrix, stratum=strata)
+        places[:, 2] = -1
+    return Items(granularity=granularity, places=places), Incidence(matrix=matrix, stratum=strata)
 
 
 def numbering(places: Ints) -> Numbering:

@@ -15,7 +15,7 @@ from tracer.tables.quoting import literal, quoted
 
 SCHEMA = "state"
 """Under this name the state is attached while results are built."""
-STATE_VERSION = 4
+STATE_VERSION = 5
 """Of the tables of the state; one of another version is not gone on from."""
 WHOLE_RUN = ""
 """`by_column` and `by_value` of what is counted over all graphs."""

@@ -37,7 +37,7 @@ MEASURES = """min(source_token) AS source_token, min(target_token) AS target_tok
 
 
 def derive(connection: Connection, by: Sequence[str], min_support: int) -> None:
-    """Make the tables that circuits and motifs are made from, and the incidence of the state."""
+    """Make the tables that circuits and motifs are made from, and the incidence, tokens and logits of the state."""
     _incidence(connection)
     connection.execute(IN_GRAPH)
     columns = [

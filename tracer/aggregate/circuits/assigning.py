@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from tracer.aggregate.circuits.partition import Partition, hellinger_rows
 from tracer.aggregate.incidence import Floats, Ints
+from tracer.aggregate.reading import Influences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +83,9 @@ class Assigned:
         )
 
 
-def assign_block(clusters: Clusters, influence: sparse.csr_array) -> Sums:
-    """Assign the graphs of a block, and sum what each cluster holds in it.
-
-    Args:
-        clusters: where graphs may belong.
-        influence: of each feature in each graph, summed over positions, [n_graphs, n_features].
-    """
+def assign_block(clusters: Clusters, influences: Influences) -> Sums:
+    """Assign some graphs, and sum what each cluster holds in them."""
+    influence = influences.matrix(len(clusters.listed_place))
     rows = hellinger_rows(influence)
     label, similarity = clusters.partition.assign(rows)
     held = []

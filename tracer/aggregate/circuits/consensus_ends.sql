@@ -14,6 +14,6 @@ SELECT circuit_id, kind, -1 AS layer, feature, token, support,
     support / n_graphs AS weight
 FROM ends
 JOIN circuit_value_sizes USING (circuit_id)
-JOIN state.vocabulary USING (by_column, by_value, kind)
+JOIN state.vocabulary AS counted USING (by_column, by_value, kind)
 JOIN state.tokens USING (token_id)
-WHERE token_id = feature
+WHERE counted.token_id = ends.feature

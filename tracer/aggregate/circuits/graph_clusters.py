@@ -1,7 +1,7 @@
 """Question: which graphs are alike in the features that they hold, and which features make up each kind?
 
 Clusters are found on at most `max_graphs` graphs; then all graphs are assigned to the nearest centre, and what each
-cluster holds is summed, in one pass over the incidence, `GRAPHS_PER_BLOCK` graphs at a time. A graph none of whose
+cluster holds is summed, in one pass over the incidence, some graphs at a time. A graph none of whose
 features is known to the sample is in no cluster, nor is one without features. Time and memory of the search do not grow
 with the run, but for the axes over all of its features: 8 bytes for each of these and two axes for each cluster.
 """
@@ -16,13 +16,12 @@ from tracer.aggregate.circuits.resampling import in_order_of_size
 from tracer.aggregate.circuits.samples import WHOLE_RUN, sampled_graphs
 from tracer.aggregate.circuits.staging import stage, stage_columns
 from tracer.aggregate.incidence import Floats, Ints
-from tracer.aggregate.reading import Numbering, numbering
+from tracer.aggregate.reading import Influences, Numbering, numbering, read_influences
 from tracer.aggregate.state import SCHEMA
 from tracer.aggregate.tasks import TaskMap
 from tracer.config import CircuitConfig
 from tracer.tables.database import Connection
 
-GRAPHS_PER_BLOCK = 25_000
 DIGITS = 12
 """Weights are rounded, so that the last bits of a sum decide no rank."""
 _SAMPLED = f"""
@@ -31,10 +30,6 @@ FROM {SCHEMA}.incidence JOIN {SCHEMA}.graph_numbers USING (graph_idx) JOIN circu
 WHERE circuit_id = '=' ORDER BY row, layer, feature, pos
 """
 _FEATURES = "SELECT layer, feature, support FROM features WHERE support > 0 ORDER BY layer, feature"
-_BLOCK = f"""
-SELECT graph_idx - $first AS row, layer, feature, influence FROM {SCHEMA}.incidence
-WHERE graph_idx >= $first AND graph_idx < $first + $n_graphs
-"""
 
 
 def stage_graph_clusters(
@@ -52,8 +47,8 @@ def stage_graph_clusters(
     sample = sampled_graphs(connection, WHOLE_RUN)
     features, support = _read_features(connection)
     numbered_as = numbering(np.pad(features, ((0, 0), (0, 1))))
-    influence = _read(connection, _SAMPLED, {}, len(sample), numbered_as, len(features))
-    known = np.unique(influence.indices)
+    influence = _read_sampled(connection, len(sample), numbered_as, len(features))
+    known = np.unique(influence.indices).astype(np.int64)
     found = _search(influence[:, known], min_support, settings, seed, run)
     if found is None:
         return
@@ -143,25 +138,16 @@ def _assign_all(
     """Ids of all graphs in the order of their numbers, and where each belongs."""
     sql = f"SELECT graph_id FROM {SCHEMA}.graph_numbers ORDER BY graph_idx"
     ids = np.asarray(connection.execute(sql).fetchnumpy()["graph_id"], dtype=np.str_)
-    n_features = clusters.partition.axes.shape[1]
-    starts = range(0, len(ids), GRAPHS_PER_BLOCK)
-    sizes = (min(GRAPHS_PER_BLOCK, len(ids) - start) for start in starts)
-    blocks = (
-        _read(connection, _BLOCK, {"first": start, "n_graphs": size}, size, numbered_as, n_features)
-        for start, size in zip(starts, sizes, strict=True)
-    )
+    blocks = read_influences(connection, len(ids), numbered_as)
     return ids, Assigned.summed(run(assign_block, clusters, blocks), clusters)
 
 
-def _read(
-    connection: Connection, sql: str, asked: dict[str, int], n_graphs: int, numbered_as: Numbering, n_features: int
-) -> sparse.csr_array:
-    """Influence summed over positions, [n_graphs, n_features]."""
-    found = connection.execute(sql, asked).fetchnumpy()
-    places = (found["row"], numbered_as(found["layer"], found["feature"], np.zeros(len(found["row"]), np.int64)))
-    influence = sparse.coo_array((found["influence"].astype(np.float64), places), shape=(n_graphs, n_features)).tocsr()
-    influence.sum_duplicates()
-    return influence
+def _read_sampled(connection: Connection, n_graphs: int, numbered_as: Numbering, n_features: int) -> sparse.csr_array:
+    """Influence in the sampled graphs, [n_graphs, n_features]."""
+    found = connection.execute(_SAMPLED).fetchnumpy()
+    place = numbered_as(found["layer"], found["feature"], np.zeros(len(found["row"]), np.int64))
+    sampled = Influences(row=found["row"], place=place, influence=found["influence"], n_graphs=n_graphs)
+    return sampled.matrix(n_features)
 
 
 def _stage_members(

@@ -98,9 +98,9 @@ def count_patterns(
     }
     for name, columns in wanted.items():
         # of a table the database knows how few rows it has, and joins with it first
-        connection.register("wanted", pa.table(columns))
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM wanted")
-        connection.unregister("wanted")
+        connection.register("wanted_rows", pa.table(columns))
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM wanted_rows")
+        connection.unregister("wanted_rows")
     connection.execute(read_sql("circuits/motif_counts").format(graphs=graphs))
     edge_rows, feature_rows = (
         np.searchsorted(among, members).astype(np.int32)

@@ -5,7 +5,7 @@ DELETE FROM state.sampled_edges WHERE graph_idx NOT IN (SELECT graph_idx FROM ci
 
 INSERT INTO state.sampled_edges
 WITH ends AS (
-    SELECT node_place(graph_idx, node_idx) AS place,
+    SELECT node_place(graph_idx, node_idx) AS place, kind,
         end_code(kind, layer, CASE WHEN kind = 'feature' THEN feature ELSE token_id END) AS code
     FROM nodes JOIN circuit_entered USING (graph_id)
     WHERE nodes.rowid >= $first_node
@@ -19,6 +19,7 @@ placed AS (
 SELECT graph_idx, source.code AS source, target.code AS target, target_idx, source_idx, weight, edge_score
 FROM placed
 JOIN ends AS source ON source.place = placed.source
-JOIN ends AS target ON target.place = placed.target;
+JOIN ends AS target ON target.place = placed.target
+WHERE source.kind IN ('feature', 'token') AND target.kind IN ('feature', 'logit');
 
 CREATE OR REPLACE TABLE state.sampled_graphs AS SELECT graph_idx FROM circuit_sampled;

@@ -4,8 +4,8 @@
 CREATE TABLE IF NOT EXISTS state.sampled_graphs (graph_idx INTEGER);
 
 CREATE TABLE IF NOT EXISTS state.sampled_edges (
-    graph_idx INTEGER, source BIGINT, target BIGINT, target_idx INTEGER, source_idx INTEGER, weight FLOAT,
-    edge_score FLOAT
+    graph_idx INTEGER, source BIGINT, target BIGINT, target_idx INTEGER, source_idx INTEGER, weight DOUBLE,
+    edge_score DOUBLE
 );
 
 CREATE OR REPLACE TEMP TABLE circuit_sampled AS

@@ -72,8 +72,8 @@ def draw_samples(
     connection: Connection, by: Sequence[str], *, max_graphs: int, max_graphs_per_value: int, seed: int
 ) -> None:
     """Make the temporary tables of what is sampled: `circuit_sample` (the whole run's sample has no value),
-    `circuit_values` (all graphs with their values, as consensus circuits are named) and the edges of sampled graphs.
-    The state holds the edges of those, so that only graphs that are new in the sample are read.
+    `circuit_value_sizes` (the values, as consensus circuits are named, with their graphs) and, of the sampled graphs,
+    `circuit_graph_edges`. The state holds their edges, so that only graphs that are new in the sample are read.
     """
     columns = [_VALUE.format(name=literal(name), column=quoted(name), most=max_graphs_per_value) for name in by]
     queries = " UNION ALL ".join([_WHOLE_RUN.format(most=max_graphs), *columns])

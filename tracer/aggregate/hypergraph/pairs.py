@@ -4,6 +4,7 @@ Each item's graphs are gathered as rows of a table of bits (`bits`) in which the
 added up: that gives the item's counts with all of those at once. The other items have no bit of their own but share a
 second table's, in groups: a group that an item meets less often than `min_support` holds no partner for it, which
 leaves few items whose pairs in there are counted one by one, as a product of sparse matrices with the commoner items.
+Where there are few items at all, each two are counted by the graphs' bits of both.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ from tracer.aggregate.incidence import Incidence, Ints
 from tracer.aggregate.tasks import TaskMap, in_process
 
 FEW = 256
-"""Items (components of a model) of which no pair is too many to count."""
+"""Up to so many items (the components of a model) every pair is counted by the bits of both."""
 ROWS_AT_ONCE = 16_384
 """Rows of a table that are added up together: they and what adding takes fit a core's cache."""
 ROWS_PER_TASK = 2_000_000
@@ -88,8 +89,6 @@ def count_pairs(incidence: Incidence, min_support: int, run: TaskMap = in_proces
     """Count the graphs that each two items share and list the pairs that share at least `min_support`, which is > 0."""
     ranks = Ranks.of(incidence, min_support)
     found = _few(incidence, ranks, min_support) if len(ranks.item) <= FEW else _many(incidence, ranks, min_support, run)
-    if not found:
-        return Pairs(first=np.zeros(0, np.int64), second=np.zeros(0, np.int64), support=np.zeros(0, np.int64))
     rare, common, support = (np.concatenate(columns) for columns in zip(*found, strict=True))
     del found
     rare, common = ranks.item[rare], ranks.item[common]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from tracer.aggregate.hypergraph.bits import Words, bit_rows, n_shared, set_bits
+from tracer.aggregate.hypergraph.bits import Words, n_shared, set_bits
 from tracer.aggregate.incidence import Incidence, Ints
 
 Places = npt.NDArray[np.integer]
@@ -15,6 +15,7 @@ Places = npt.NDArray[np.integer]
 GRAPHS_AT_ONCE = 65_536
 PLACES_AT_ONCE = 2**24
 GRAPHS_PER_BIT = 64
+"""A bit for each graph takes no more than twice the 4 bytes for each graph that holds an item in one of so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ class Ranked:
     """An incidence of its frequent items alone.
 
     `item` and `support` [n_ranks] are those of `Ranks`. The commonest have a bit for each graph in `words` [n_common,
-    n_words]: as long as that takes no more than twice the room of listing their graphs. Only where there are others,
+    n_words], those in one graph of `GRAPHS_PER_BIT` or more. Only where there are others,
     `by_graph` [n_graphs, n_ranks] and `by_rank` [n_ranks, n_graphs] hold all of them, as CSR arrays with ones of int8,
     each row sorted.
     """
@@ -137,17 +138,27 @@ class Ranked:
             shared = n_shared(self.words[:stop], own)
             shared[rank:][:1] = 0
             ranks = np.flatnonzero(shared >= least)
-            return Partners(ranks=ranks, shared=shared[ranks], words=self.words[ranks] & own)
+            words = self.words[ranks]
+            words &= own
+            return Partners(ranks=ranks, shared=shared[ranks], words=words)
+        shared = np.zeros(len(self.item), np.int64)
+        for _, rows in self._graphs_of(rank):
+            shared += np.bincount(rows.indices, minlength=len(shared))
+        shared[rank] = 0
+        ranks = np.flatnonzero(shared[:stop] >= least)
+        row_of = np.full(len(self.item), -1, np.int32)
+        row_of[ranks] = np.arange(len(ranks), dtype=np.int32)
+        words = np.zeros((len(ranks), -(-int(self.support[rank]) // 64)), np.uint64)
+        for start, rows in self._graphs_of(rank):
+            row, graph = row_of[rows.indices], start + np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+            is_partner = row >= 0
+            set_bits(words, row[is_partner], graph[is_partner])
+        return Partners(ranks=ranks, shared=shared[ranks], words=words)
+
+    def _graphs_of(self, rank: int) -> Iterator[tuple[int, sparse.csr_array]]:
+        """What the graphs of an item hold, some of them at a time, and which of its graphs is the first of those."""
         assert self.by_rank is not None, "some items have no bits"
         assert self.by_graph is not None, "some items have no bits"
         graphs = self.by_rank.indices[self.by_rank.indptr[rank] : self.by_rank.indptr[rank + 1]]
-        rows = self.by_graph[graphs]
-        shared = np.bincount(rows.indices, minlength=len(self.item))[:stop]
-        shared[rank:][:1] = 0
-        ranks = np.flatnonzero(shared >= least)
-        row_of = np.full(len(self.item), -1, np.int32)
-        row_of[ranks] = np.arange(len(ranks), dtype=np.int32)
-        row, graph = row_of[rows.indices], np.repeat(np.arange(len(graphs)), np.diff(rows.indptr))
-        is_partner = row >= 0
-        words = bit_rows(row[is_partner], graph[is_partner], (len(ranks), len(graphs)))
-        return Partners(ranks=ranks, shared=shared[ranks], words=words)
+        for start in range(0, len(graphs), GRAPHS_AT_ONCE):
+            yield start, self.by_graph[graphs[start : start + GRAPHS_AT_ONCE]]

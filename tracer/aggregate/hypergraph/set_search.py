@@ -125,9 +125,7 @@ class _Search:
             least = min(self.shortlist.thresholds[length] for length in longer)
             among = np.flatnonzero(together[place, :place] >= least)
             if len(among) > 1:
-                within = Partners(
-                    ranks=partners.ranks[among],
-                    shared=together[place, among],
-                    words=partners.words[among] & partners.words[place],
-                )
+                words = partners.words[among]
+                words &= partners.words[place]
+                within = Partners(ranks=partners.ranks[among], shared=together[place, among], words=words)
                 self.extend((*prefix, int(partners.ranks[place])), within)
