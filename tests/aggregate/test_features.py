@@ -200,6 +200,27 @@ def _end(node: dict[str, Any]) -> tuple[str, int, int]:
     return node["kind"], -1, node["token_id"]
 
 
+def test_tokens_and_logits_of_a_consensus_are_counted_once_for_each_graph(
+    tiny_results: Path, prompts: list[TinyPrompt]
+) -> None:
+    influence: dict[tuple[str, int], dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for prompt in prompts:
+        for node in tiny_graph(prompt).nodes:
+            if node["kind"] in ("token", "logit"):
+                of_graphs = influence[node["kind"], node["token_id"]][f"task={prompt.task}"]
+                of_graphs[prompt.graph_id] = of_graphs.get(prompt.graph_id, 0.0) + node["influence"]
+    rows = query(
+        tiny_results,
+        "SELECT member.* FROM circuit_members AS member JOIN circuits USING (circuit_id) "
+        "WHERE circuits.kind = 'consensus' AND by_column = 'task' AND member.kind IN ('token', 'logit')",
+    ).to_dicts()
+    assert {row["kind"] for row in rows} == {"token", "logit"}
+    for row in rows:
+        of_graphs = influence[row["kind"], row["feature"]][row["circuit_id"]]
+        assert row["support"] == len(of_graphs)
+        assert row["influence_mean"] == pytest.approx(statistics.fmean(of_graphs.values()))
+
+
 def test_recurring_edges_name_their_tokens(tiny_results: Path) -> None:
     frame = query(tiny_results, "SELECT source_kind, target_kind, source_token, target_token FROM edge_stats")
     assert {kinds for kinds in frame.select("source_kind", "target_kind").rows()} == {

@@ -69,6 +69,21 @@ def test_whatever_comes_in_whichever_order_the_tables_are_those_of_a_whole_build
     assert compare_tables(whole / "results.duckdb", grown / "results.duckdb") == []
 
 
+def test_other_bounds_of_samples_lead_to_the_tables_of_a_whole_build(
+    shards: tuple[Path, list[Shard]], tmp_path: Path
+) -> None:
+    """Graphs that an earlier build had are new in a sample that grows, leave it and come back."""
+    root, listed = shards
+    for n_shards, most in ((2, 8), (4, 30), (5, 12), (6, 40)):
+        circuits = TINY_CIRCUITS.model_copy(update={"max_graphs": most, "max_graphs_per_value": most // 4})
+        config = CONFIG.model_copy(update={"circuits": circuits, "motifs": MotifConfig(max_graphs=most)})
+        build(root, tmp_path, listed[:n_shards], config)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    build(root, whole, listed, config)
+    assert compare_tables(whole / "results.duckdb", tmp_path / "results.duckdb") == []
+
+
 def test_a_build_that_has_all_parts_reads_none(shards: tuple[Path, list[Shard]], tmp_path: Path) -> None:
     root, listed = shards
     build(root, tmp_path, listed[:2])

@@ -87,6 +87,15 @@ def test_all_ones_and_nothing_at_all() -> None:
         assert len(count_pairs(incidence_of(np.zeros(shape)), 1).first) == 0
 
 
+@pytest.mark.parametrize("words_at_once", [1, 8, 60, 2**17])
+def test_bits_that_rows_share_are_those_of_the_product(monkeypatch: pytest.MonkeyPatch, words_at_once: int) -> None:
+    monkeypatch.setattr(bits, "WORDS_AT_ONCE", words_at_once)
+    held = (np.random.default_rng(0).random((11, 200)) < 0.3).astype(np.int64)
+    rows = bits.bit_rows(*np.nonzero(held), held.shape)
+    np.testing.assert_array_equal(bits.n_shared_by_two(rows), np.tril(held @ held.T, -1))
+    np.testing.assert_array_equal(bits.n_shared(rows, rows[3]), held @ held[3])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     table=hnp.arrays(np.uint64, st.tuples(st.integers(1, 6), st.integers(1, 2))),

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from mlxtend.frequent_patterns import fpgrowth
 
 from tests.benchmarks.zipf_graphs import zipf_incidence
-from tracer.aggregate.hypergraph import ranked, set_closure, sets
+from tracer.aggregate.hypergraph import bits, ranked, set_closure, sets
 from tracer.aggregate.hypergraph.sets import RecurringSets, recurring_sets
 from tracer.aggregate.incidence import Incidence, Ints
 
@@ -102,7 +102,9 @@ def test_sets_of_many_graphs_are_those_of_fpgrowth_however_work_is_cut(
     monkeypatch.setattr(sets, "RANKS_AT_FIRST", n_ranks)
     monkeypatch.setattr(sets, "WIDENING", 2)
     monkeypatch.setattr(set_closure, "WORDS_OF_ITEM", 2)
-    monkeypatch.setattr(set_closure, "WORDS_AT_ONCE", 500)
+    for module in (bits, set_closure):
+        monkeypatch.setattr(module, "WORDS_AT_ONCE", 500 if graphs_per_bit else 20)
+    monkeypatch.setattr(ranked, "GRAPHS_AT_ONCE", 70)
     monkeypatch.setattr(ranked, "GRAPHS_PER_BIT", graphs_per_bit)
     found = recurring_sets(incidence, min_support=40, max_size=4, max_sets=max_sets)
     check(incidence.matrix.toarray(), found, 40, 4, max_sets)
