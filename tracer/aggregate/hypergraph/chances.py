@@ -62,8 +62,10 @@ class LengthAwareNull:
 
     def expected_pairs(self, support_a: Ints, support_b: Ints) -> Floats:
         """Graphs expected to hold both items of each pair, given their supports; all [n_pairs]."""
-        supports = np.union1d(support_a, support_b)
-        row_a, row_b = np.searchsorted(supports, support_a), np.searchsorted(supports, support_b)
+        is_there = np.zeros(max(support_a.max(initial=0), support_b.max(initial=0)) + 1, bool)
+        is_there[support_a] = is_there[support_b] = True
+        supports, row_of = np.flatnonzero(is_there), np.cumsum(is_there) - 1
+        row_a, row_b = row_of[support_a], row_of[support_b]
         chance = self.chances(supports)
         # both terms of p_a p_b - c_a c_b v / C^2 as one product of matrices
         slope = slopes(chance, is_closed=self.is_closed)

@@ -125,7 +125,7 @@ def _many(incidence: Incidence, ranks: Ranks, min_support: int, run: TaskMap) ->
 
 def count_given_pairs(incidence: Incidence, first: Ints, second: Ints, run: TaskMap = in_process) -> Ints:
     """The graphs that hold both items of each given pair, [n_pairs]; an item with itself has its own support."""
-    ranks = Ranks.of(incidence, 1, among=np.union1d(first, second))
+    ranks = Ranks.of(incidence, 1, among=np.concatenate([first, second]))
     one, other = ranks.rank_of[first].astype(np.int64), ranks.rank_of[second].astype(np.int64)
     support = np.zeros(len(first), np.int64)
     places = np.flatnonzero((one >= 0) & (other >= 0))

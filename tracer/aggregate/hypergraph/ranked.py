@@ -36,7 +36,9 @@ class Ranks:
         support = incidence.support
         is_frequent = support >= max(min_support, 1)
         if among is not None:
-            is_frequent &= np.isin(np.arange(len(support)), among)
+            is_among = np.zeros(len(support), bool)
+            is_among[among] = True
+            is_frequent &= is_among
         frequent = np.flatnonzero(is_frequent)
         item = frequent[np.argsort(-support[frequent], kind="stable")]
         rank_of = np.full(len(support), -1, np.int32)
