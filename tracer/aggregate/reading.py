@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,23 +61,30 @@ class Influences:
 
 def read_influences(connection: Connection, n_graphs: int, numbered: Numbering) -> Iterator[Influences]:
     """The influences of all graphs, some whole graphs at a time, in the order of their numbers."""
-    first = 0
-    graph, place, influence = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
     sql = f"SELECT graph_idx, layer, feature, influence FROM {SCHEMA}.incidence"
-    for batch in connection.sql(sql).to_arrow_reader(ROWS_PER_BLOCK):
-        graph_idx, layer, feature, further = (column.to_numpy() for column in batch.columns)
-        graph = np.concatenate([graph, graph_idx])
-        place = np.concatenate([place, numbered(layer, feature, np.zeros(len(layer), np.int64))])
-        influence = np.concatenate([influence, further])
-        assert np.all(np.diff(graph, prepend=first) >= 0), "batches were put one after another"
-        last = int(graph[-1])
-        cut = int(np.searchsorted(graph, last))
-        if cut:
-            row = graph[:cut] - first
-            yield Influences(row=row, place=place[:cut], influence=influence[:cut], n_graphs=last - first)
-            first = last
-        graph, place, influence = graph[cut:], place[cut:], influence[cut:]
-    yield Influences(row=graph - first, place=place, influence=influence, n_graphs=n_graphs - first)
+    waiting: list[tuple[npt.NDArray[Any], ...]] = [(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))]
+    first = n_waiting = 0
+    for batch in connection.sql(sql).to_arrow_reader(ROWS_AT_ONCE):
+        graph, layer, feature, influence = (column.to_numpy() for column in batch.columns)
+        waiting.append((graph, numbered(layer, feature, np.zeros(len(layer), np.int64)), influence))
+        n_waiting += len(graph)
+        if n_waiting >= ROWS_PER_BLOCK:
+            last = int(graph[-1])
+            block, rest = _cut(waiting, first, last)
+            yield block
+            first, waiting, n_waiting = last, [rest], len(rest[0])
+    yield _cut(waiting, first, n_graphs)[0]
+
+
+def _cut(
+    pieces: list[tuple[npt.NDArray[Any], ...]], first: int, stop: int
+) -> tuple[Influences, tuple[npt.NDArray[Any], ...]]:
+    """The influences of the graphs `first` to `stop` - 1, and what is left."""
+    graph, place, influence = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    assert np.all(np.diff(graph, prepend=first) >= 0), "batches were put one after another"
+    cut = int(np.searchsorted(graph, stop))
+    block = Influences(row=graph[:cut] - first, place=place[:cut], influence=influence[:cut], n_graphs=stop - first)
+    return block, (graph[cut:], place[cut:], influence[cut:])
 
 
 def feature_incidence(connection: Connection, strata: Ints | None) -> tuple[Items, Incidence]:
