@@ -36,6 +36,19 @@ def label_of_graphs(connection: Connection) -> list[str]:
     return [label for (label,) in rows(connection, sql)]
 
 
+def assert_equal(one: Connection, other: Connection) -> None:
+    """All circuit tables of both are equal, numbers up to rounding."""
+    for name in CIRCUIT_TABLES:
+        both = [connection.execute(f"FROM {name}").fetchnumpy() for connection in (one, other)]
+        for column in TABLES[name].columns:
+            first, second = (np.ma.asarray(table[column.name]) for table in both)
+            assert np.array_equal(np.ma.getmaskarray(first), np.ma.getmaskarray(second))
+            if first.dtype.kind == "f":
+                np.testing.assert_allclose(first.compressed(), second.compressed(), rtol=1e-9)
+            else:
+                assert first.tolist() == second.tolist()
+
+
 @pytest.fixture(scope="module")
 def found() -> Connection:
     return built(planted_communities(0)[0])
@@ -68,17 +81,7 @@ def test_graphs_without_structure_are_in_no_stable_cluster(seed: int) -> None:
 
 
 def test_the_order_of_rows_leaves_no_trace(found: Connection) -> None:
-    again = built(planted_communities(0)[0], reverse=True)
-    for name in CIRCUIT_TABLES:
-        columns = [column.name for column in TABLES[name].columns]
-        first, second = (connection.execute(f"FROM {name}").fetchnumpy() for connection in (found, again))
-        for column in columns:
-            one, other = (np.ma.asarray(part[column]) for part in (first, second))
-            assert np.array_equal(np.ma.getmaskarray(one), np.ma.getmaskarray(other))
-            if one.dtype.kind == "f":
-                np.testing.assert_allclose(one.compressed(), other.compressed(), rtol=1e-9)
-            else:
-                assert one.tolist() == other.tolist()
+    assert_equal(found, built(planted_communities(0)[0], reverse=True))
 
 
 def test_circuits_of_graphs_that_come_in_pieces_are_those_of_all() -> None:
@@ -88,8 +91,7 @@ def test_circuits_of_graphs_that_come_in_pieces_are_those_of_all() -> None:
     for n_graphs in (60, 90, len(graphs)):
         grown = planted_database(graphs[:n_graphs], state=grown)
         build_circuits(grown, by=["task"], min_support=3, settings=few)
-    for name in CIRCUIT_TABLES:
-        assert rows(grown, f"FROM {name}") == rows(whole, f"FROM {name}")
+    assert_equal(grown, whole)
     (of_sample,) = rows(grown, "SELECT count(*) FROM state.sampled_graphs")
     assert of_sample == (
         len({graph for (graph,) in rows(grown, "SELECT DISTINCT graph_idx FROM state.sampled_edges")}),
